@@ -1,0 +1,1 @@
+"""Microscope drivers; only `plugins.load` fetches them."""

@@ -1,0 +1,1 @@
+"""What a third party implements: microscopes and detectors."""

@@ -1,0 +1,1 @@
+"""From a fast image to points of interest."""

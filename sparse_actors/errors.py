@@ -1,0 +1,51 @@
+"""The few exceptions. Each message says what was expected, what came, and what to do."""
+
+
+class SparseActorsError(Exception):
+    """Base of everything raised on purpose."""
+
+
+class ConfigError(SparseActorsError):
+    """The configuration cannot be used; `problems` lists every reason at once.
+
+    Parameters
+    ----------
+    problems
+        One complete sentence each, starting with the key.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class MicroscopeError(SparseActorsError):
+    """The instrument refused or failed; the order may be tried again."""
+
+
+class StageError(MicroscopeError):
+    """The stage did not arrive where it was sent."""
+
+
+class CapabilityError(MicroscopeError):
+    """The instrument cannot do this at all; trying again is of no use."""
+
+
+class DetectorError(SparseActorsError):
+    """A detector returned something that is not a list of points in the image."""
+
+
+class WireError(SparseActorsError):
+    """Bytes from a socket or a file that are not a valid message."""
+
+
+class JournalError(SparseActorsError):
+    """The journal or a slab contradicts itself; nothing is changed on disk."""
+
+
+class PluginError(SparseActorsError):
+    """No such driver or detector, or it could not be loaded."""
+
+
+class ActorError(SparseActorsError):
+    """An actor gave up after its restart budget."""

@@ -1,0 +1,42 @@
+"""The two sets of imaging parameters, and what a scan costs in time and dose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ELECTRONS_PER_PICOAMPERE_SECOND = 1e-12 / 1.602176634e-19
+
+
+@dataclass(frozen=True, slots=True)
+class Imaging:
+    """How a field of view is scanned (theta_fast or theta_analysis)."""
+
+    size_px: tuple[int, int]
+    """(width, height) of the whole field of view; a scanned box lies on this grid."""
+    dwell_ns: float
+    """Time on each pixel."""
+
+    def __post_init__(self) -> None:
+        if min(self.size_px) < 1:
+            raise ValueError(f"size_px {self.size_px} must be at least 1 x 1")
+        if not 0 < self.dwell_ns < 1e12:
+            raise ValueError(f"dwell_ns {self.dwell_ns} must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class ScanTiming:
+    """What a scan costs beside the dwell time."""
+
+    row_overhead_us: float = 0.0
+    """Flyback at the end of every line, t_row."""
+    scan_overhead_ms: float = 0.0
+    """Fixed cost of a scan, t_overhead."""
+
+    def duration_s(self, pixels: int, rows: int, dwell_ns: float) -> float:
+        """Time of one scan by eq. 1 of the SPARSE paper: t_dwell n_px + t_row n_rows + t_overhead."""
+        return pixels * dwell_ns * 1e-9 + rows * self.row_overhead_us * 1e-6 + self.scan_overhead_ms * 1e-3
+
+
+def dose_e_per_nm2(current_pa: float, dwell_ns: float, pixel_nm: float) -> float:
+    """Electrons per square nanometre that one exposure of a pixel deposits: I t / (e p^2)."""
+    return current_pa * dwell_ns * 1e-9 * ELECTRONS_PER_PICOAMPERE_SECOND / pixel_nm**2

@@ -1,0 +1,518 @@
+"""The vocabulary: every message of the system.
+
+A fact is in the past tense and says what happened; an order is in the imperative and says what
+shall be done. All are frozen, their arrays read-only, units in the field names. Times are Unix
+seconds on a clock that never steps within a run. `attempt` counts how often the same thing has
+been ordered, so that a doubled order is told from a repeated one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contracts.detector import Pois
+from .contracts.microscope import Capabilities, MicroscopeState
+from .geometry import PartitionId, PixelBox, TileIndex
+from .imaging import Imaging
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ScanId:
+    """Names one exposure: the fast scan of a partition, or one of its regions."""
+
+    partition: PartitionId
+    region: int | None = None
+
+    def __str__(self) -> str:
+        return str(self.partition) if self.region is None else f"{self.partition}r{self.region:04d}"
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether this is the fast scan of the partition."""
+        return self.region is None
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One exposure: a box, or within it the union of some boxes (a mask)."""
+
+    id: ScanId
+    box: PixelBox
+    """On the grid `imaging.size_px`."""
+    imaging: Imaging
+    mask_boxes: tuple[PixelBox, ...] = ()
+    """Empty: all of `box`. Else only their union is scanned, `box` is their bounding box."""
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Return which pixels of `box` are scanned, (rows, columns)."""
+        if not self.mask_boxes:
+            return np.ones((self.box.height, self.box.width), dtype=np.bool_)
+        mask = np.zeros((self.box.height, self.box.width), dtype=np.bool_)
+        for part in self.mask_boxes:
+            mask[part.shifted(-self.box.left, -self.box.top).slices] = True
+        return mask
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the acquired array: (rows, columns), or (n,) values of a mask in row-major order."""
+        if self.mask_boxes:
+            return (int(self.mask().sum()),)
+        return self.box.height, self.box.width
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels exposed."""
+        return int(np.prod(self.shape))
+
+    @property
+    def rows(self) -> int:
+        """Number of scan lines."""
+        return int(self.mask().any(axis=1).sum()) if self.mask_boxes else self.box.height
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """Base of all messages."""
+
+    is_order: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order(Message):
+    """Base of all orders."""
+
+    is_order: ClassVar[bool] = True
+
+
+# -- the run ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Message):
+    """A daemon began, or took up again, this run."""
+
+    name: str
+    session: int
+    """0 for the first; each resumption adds one."""
+    started_s: float
+    seed: int
+    version: str
+    config_toml: str
+    """The configuration as resolved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRun(Order):
+    """End the run after the scan in flight and restore the microscope."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished(Message):
+    """The run ended; `stopped` ones can be resumed."""
+
+    outcome: Literal["completed", "stopped", "failed"]
+    reason: str
+    cause: Literal["", "microscope", "storage", "actor"] = ""
+    """What failed, where something did."""
+
+
+# -- microscope ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareMicroscope(Order):
+    """Connect, remember the state, switch on; set what stays for the whole run."""
+
+    attempt: int
+    view_field_mm: float
+    scan_rotation_deg: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroscopePrepared(Message):
+    """The microscope is ready; `initial` is what the end of the run restores."""
+
+    name: str
+    capabilities: Capabilities
+    initial: MicroscopeState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveToTile(Order):
+    """Put a tile in the field of view and set what is interpolated over the panorama."""
+
+    tile: TileIndex
+    attempt: int
+    x_mm: float
+    y_mm: float
+    working_distance_mm: float | None = None
+    brightness_pct: float | None = None
+    contrast_pct: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileReached(Message):
+    """The tile is in the field of view; `state` is read back."""
+
+    tile: TileIndex
+    attempt: int
+    state: MicroscopeState
+    started_s: float
+    finished_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanArea(Order):
+    """Expose one area of the current tile."""
+
+    scan: Scan
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExposureStarted(Message):
+    """The beam is about to scan; written to the journal before it does."""
+
+    scan_id: ScanId
+    attempt: int
+    started_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionScanned(Message):
+    """A partition was acquired with the fast parameters."""
+
+    scan: Scan
+    attempt: int
+    image: NDArray[Any]
+    """`scan.shape` of uint8 or uint16."""
+    dwell_ns: float
+    """What the instrument used."""
+    started_s: float
+    finished_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionScanned(Message):
+    """A region was acquired with the analysis parameters."""
+
+    scan: Scan
+    attempt: int
+    image: NDArray[Any]
+    """`scan.shape` of uint8 or uint16."""
+    dwell_ns: float
+    started_s: float
+    finished_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroscopeFailed(Message):
+    """An order to the microscope failed."""
+
+    order: Literal["prepare", "move", "scan", "reset"]
+    reason: str
+    attempt: int
+    scan_id: ScanId | None = None
+    tile: TileIndex | None = None
+    is_retryable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetMicroscope(Order):
+    """Restore the state found at the beginning of the run."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroscopeReset(Message):
+    """The microscope is as it was found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroscopeIdle(Message):
+    """The scheduler has nothing to order; the gap until the next scan has this cause."""
+
+    cause: Literal["detection", "storage", "budget"]
+
+
+# -- storage ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReserveStorage(Order):
+    """Make room on disk for scans; their geometry is known before they are exposed."""
+
+    slab: str
+    scans: tuple[Scan, ...]
+    pixel_type: Literal["uint8", "uint16"]
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageReserved(Message):
+    """The slab is on disk and the intent to expose these scans is in the journal, synced."""
+
+    slab: str
+    scans: tuple[Scan, ...]
+    pixel_type: Literal["uint8", "uint16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded(Message):
+    """The pixels of a scan are on disk, synced and journaled. From here on they cannot be lost."""
+
+    scan_id: ScanId
+    attempt: int
+    slab: str
+    crc32: int
+    dwell_ns: float
+    started_s: float
+    finished_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingFailed(Message):
+    """The disk refused, or (not `is_disk_error`) the pixels never came."""
+
+    reason: str
+    is_disk_error: bool
+    scan_id: ScanId | None = None
+    slab: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmRecorded(Order):
+    """Say again whether a scan is recorded."""
+
+    scan_id: ScanId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadPartition(Order):
+    """Read a recorded fast image back from disk, to detect it (again)."""
+
+    scan: Scan
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionReloaded(Message):
+    """A recorded fast image, checked against its checksum."""
+
+    scan: Scan
+    attempt: int
+    image: NDArray[Any]
+
+
+# -- detection -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectImage(Order):
+    """Detect one partition; addressed to the worker pool."""
+
+    partition: PartitionId
+    attempt: int
+    image: NDArray[Any]
+    """(rows, columns) of uint8 or uint16."""
+    scale: int
+    """Analysis pixels per fast pixel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionReturned(Message):
+    """A worker finished; points in analysis pixels from the image's corner, checked."""
+
+    partition: PartitionId
+    attempt: int
+    pois: Pois
+    worker: str
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionLost(Message):
+    """A worker did not deliver: the detector raised, hung, died or returned nonsense."""
+
+    partition: PartitionId
+    attempt: int
+    reason: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoisFound(Message):
+    """Points of interest of a partition, in analysis pixels of the field of view."""
+
+    partition: PartitionId
+    pois: Pois
+    worker: str
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionFailed(Message):
+    """Detection of a partition was given up."""
+
+    partition: PartitionId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerJoined(Message):
+    """A detector worker is ready for work."""
+
+    worker: str
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLost(Message):
+    """A detector worker is gone."""
+
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRefused(Message):
+    """Something that is not a valid message came in from a socket; counted and ignored."""
+
+    origin: str
+    reason: str
+    count: int
+
+
+# -- worker and pool, on their socket only --------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerHello(Message):
+    """A worker asks to join. `token` is the run's secret, `version` its sparse-actors version."""
+
+    token: str
+    version: str
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerWelcome(Message):
+    """The daemon accepts a worker and says which detector to load, with its options."""
+
+    detector: str
+    options: dict[str, Any]
+    heartbeat_s: float
+    silence_s: float
+    """A side that hears nothing for so long holds the other for dead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReady(Message):
+    """The detector is loaded and compiled; jobs may come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat(Message):
+    """Sent both ways by a thread that does no work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerDismissed(Message):
+    """The daemon lets a worker go: the run ended, or the worker may not join."""
+
+    reason: str
+
+
+# -- planning --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionsPlanned(Message):
+    """What of a partition is to be rescanned; no scans where nothing was found."""
+
+    partition: PartitionId
+    scans: tuple[Scan, ...]
+    strategy: str
+    """The merging that won, or 'whole partition' after a failed detection."""
+    predicted_s: float
+    is_fallback: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanMissed(Message):
+    """A scan was given up and is missing from the result."""
+
+    scan_id: ScanId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileFinished(Message):
+    """Everything of a tile is recorded or reported missing."""
+
+    tile: TileIndex
+
+
+# -- runtime ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overdue(Message):
+    """An answer the scheduler waits for has not come in time."""
+
+    what: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorFailed(Message):
+    """An actor raised; it is rebuilt unless `is_final`."""
+
+    actor: str
+    error: str
+    is_final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageDropped(Message):
+    """A full or closed mailbox refused a message."""
+
+    actor: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """An effect: send `message` to the actor that asked, after some seconds."""
+
+    seconds: float
+    message: Message
+
+
+Effect = Message | After
+
+
+def _vocabulary(base: type[Message]) -> dict[str, type[Message]]:
+    kinds: dict[str, type[Message]] = {}
+    for kind in base.__subclasses__():
+        kinds |= {kind.__name__: kind} | _vocabulary(kind)
+    return kinds
+
+
+KINDS: dict[str, type[Message]] = _vocabulary(Message)
+"""Every message by its name."""

@@ -1,0 +1,1 @@
+"""Regions, merging, what to scan next, time and dose."""

@@ -1,0 +1,1 @@
+"""Journal, image slabs and the NeXus file."""

@@ -1,0 +1,1 @@
+"""Bus, shell, mailbox, clock: what runs the actors."""
