@@ -419,6 +419,8 @@ class WorkerWelcome(Message):
     heartbeat_s: float
     silence_s: float
     """A side that hears nothing for so long holds the other for dead."""
+    deadline_s: float
+    """Longest time for one image; a worker that is locked up ends itself after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

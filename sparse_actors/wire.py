@@ -35,7 +35,7 @@ def encode(message: Message) -> list[bytes | memoryview]:
 
     def take(value: object) -> object:
         if isinstance(value, np.ndarray):
-            arrays.append(np.ascontiguousarray(value))
+            arrays.append(np.asarray(value, order="C"))
             return {"array": len(arrays) - 1}
         if isinstance(value, np.generic):
             return value.item()
@@ -56,10 +56,19 @@ def decode(frames: Frames) -> Message:
     WireError
         Anything that is not a complete, well-typed message of this version.
     """
+    try:
+        return _decoded(frames)
+    except RecursionError:
+        # From the conversion, the search for odd numbers, or the text of an error.
+        raise WireError("nested too deeply") from None
+
+
+def _decoded(frames: Frames) -> Message:
     if not frames or len(frames) > MAX_ARRAYS + 1:
         raise WireError(f"expected a header and at most {MAX_ARRAYS} arrays, got {len(frames)} frames")
     header = _unpacked(frames[0])
-    if not isinstance(header, dict) or header.get("v") != VERSION:
+    version = header.get("v") if isinstance(header, dict) else None
+    if type(version) is not int or version != VERSION:
         raise WireError(f"not a message of wire version {VERSION}")
     kind = header.get("kind")
     message_type = KINDS.get(kind) if isinstance(kind, str) else None
@@ -77,8 +86,6 @@ def decode(frames: Frames) -> Message:
         message: Message = msgspec.convert(header.get("fields"), message_type, strict=True, dec_hook=give)
     except (msgspec.ValidationError, DetectorError, ValueError, TypeError) as error:
         raise WireError(f"{kind}: {error}") from None
-    except RecursionError:
-        raise WireError(f"{kind}: nested too deeply") from None
     if _has_odd_number(header["fields"]):
         raise WireError(f"{kind}: holds a number that is not finite")
     return message
@@ -123,6 +130,9 @@ def _arrays(described: object, frames: Frames) -> list[np.ndarray[Any, Any]]:
         if size != len(frame) or size > MAX_FRAME_BYTES:
             raise WireError(f"array {dtype} {shape} needs {size} bytes, got {len(frame)}")
         array = np.frombuffer(frame, dtype=dtype).reshape(shape)
+        if not array.flags.aligned:
+            # A socket's buffer may begin at an odd address, where compiled detectors expect none.
+            array = array.copy()
         array.flags.writeable = False
         arrays.append(array)
     return arrays

@@ -52,7 +52,8 @@ class Pois:
         if boxes_px is None:
             if not np.isfinite(xy).all():
                 raise DetectorError("xy_px holds a number that is not finite")
-            corner = np.floor(xy).astype(np.int64)
+            with np.errstate(invalid="ignore"):  # Far outside of any image, which is for others to judge.
+                corner = np.floor(xy).astype(np.int64)
             boxes_px = np.hstack([corner, np.ones_like(corner)])
         return cls(
             xy_px=xy,

@@ -15,6 +15,7 @@ import pykka
 import structlog
 
 from sparse_actors.messages import ActorFailed, After, Effect, Message
+
 from .clock import Clock
 from .mailbox import Mailbox, MailboxFull
 

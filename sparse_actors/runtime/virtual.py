@@ -12,6 +12,7 @@ from itertools import count
 from typing import Literal
 
 from sparse_actors.messages import ActorFailed, After, Effect, Message
+
 from .shell import Behaviour
 
 Fault = Literal["lost", "late", "doubled", "crash"]
@@ -75,11 +76,14 @@ class VirtualBus:
         """Send a message from outside."""
         self._send(message, self.now_s)
 
-    def run(self, limit: int = 1_000_000) -> None:
-        """Deliver until nothing is due; raises RuntimeError beyond `limit` deliveries."""
+    def run(self, until: type[Message], limit: int = 1_000_000) -> None:
+        """Deliver until a message of a kind is published or nothing is due.
+
+        Raises RuntimeError beyond `limit` deliveries.
+        """
         for seat in self._seats:
             self._begin(seat)
-        while self._queue:
+        while self._queue and not isinstance(self.published[-1][1], until):
             due_s, _, seat, message, is_exempt = heapq.heappop(self._queue)
             if seat.free_s > due_s:
                 self._put(seat.free_s, seat, message, is_exempt)

@@ -1,0 +1,486 @@
+"""Decides what the microscope does next, and sees to it that every order is answered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import ClassVar, Literal
+
+from sparse_actors.geometry import TileIndex
+from sparse_actors.imaging import ScanTiming
+from sparse_actors.messages import (
+    ActorFailed,
+    ConfirmRecorded,
+    DetectionFailed,
+    DetectionReturned,
+    Effect,
+    Message,
+    MicroscopeFailed,
+    MicroscopeIdle,
+    MicroscopePrepared,
+    MicroscopeReset,
+    Overdue,
+    PartitionScanned,
+    PrepareMicroscope,
+    Recorded,
+    RecordingFailed,
+    RegionScanned,
+    RegionsPlanned,
+    ReloadPartition,
+    ReserveStorage,
+    ResetMicroscope,
+    RunFinished,
+    Scan,
+    ScanArea,
+    ScanId,
+    ScanMissed,
+    StopRun,
+    StorageReserved,
+    TileFinished,
+    TileReached,
+)
+from sparse_actors.planning.scan_order import next_step
+from sparse_actors.planning.survey_plan import SurveyPlan
+from sparse_actors.planning.survey_state import SurveyState
+from sparse_actors.planning.unanswered import ANSWER_S, MakeOrder, Unanswered
+
+MISSES_IN_A_ROW = 3
+"""So many scans given up one after another mean that the microscope is broken."""
+
+Outcome = Literal["completed", "stopped", "failed"]
+
+
+class PartitionScheduler:
+    """The only source of orders to the microscope and the recorder.
+
+    ::
+
+        preparing -> surveying -> resetting -> ended
+                         |             ^
+                         +- stop, failure
+
+    Every order is given again while its answer stays out, and after `plan.scan_attempts` given
+    up: a scan is reported missing, a detection failed, anything else ends the run.
+
+    Parameters
+    ----------
+    plan
+        The survey.
+    history
+        The facts already in the journal; the survey goes on after them.
+    """
+
+    accepts: ClassVar[tuple[type[Message], ...]] = (
+        StopRun,
+        MicroscopePrepared,
+        TileReached,
+        PartitionScanned,
+        RegionScanned,
+        MicroscopeFailed,
+        MicroscopeReset,
+        StorageReserved,
+        Recorded,
+        RecordingFailed,
+        DetectionReturned,
+        DetectionFailed,
+        RegionsPlanned,
+        ActorFailed,
+    )
+
+    def __init__(self, plan: SurveyPlan, history: Iterable[Message]) -> None:
+        self._plan = plan
+        self._state = SurveyState(plan)
+        for fact in history:
+            self._state.learn(fact)
+        self._phase: Literal["preparing", "surveying", "resetting", "ended"] = "preparing"
+        self._ending: RunFinished | None = None
+        self._unanswered = Unanswered()
+        self._microscope_busy_with: str | None = None
+        self._microscope: MicroscopePrepared | None = None
+        self._is_restored = False
+        self._timing = plan.timing or ScanTiming()
+        self._tile: TileIndex | None = None
+        self._tile_is_reached = False
+        self._in_flight: dict[ScanId, int] = {}  # bytes
+        self._detection_s = 0.0
+        self._idle_cause: str | None = None
+        self._missed_in_a_row = 0
+        self._failures: Counter[ScanId] = Counter()
+        self._exposures_ordered: Counter[ScanId] = Counter()
+
+    def begin(self) -> Iterator[Effect]:
+        """Take up the survey where the history leaves it; the microscope is left alone if nothing is left."""
+        for tile in self._plan.tiles:
+            yield from self._finish_tile(tile)
+        if self._state.is_finished():
+            self._end("completed", self._missing())
+            self._is_restored = self._state.to_restore is None
+        yield from self._go_on()
+
+    def handle(self, message: Message) -> Iterator[Effect]:
+        """Learn one fact and give the orders that follow from it."""
+        if self._phase == "ended":
+            return
+        self._state.learn(message)
+        yield from self._learn(message)
+        yield from self._go_on()
+
+    # -- facts ------------------------------------------------------------------------------
+
+    def _learn(self, message: Message) -> Iterator[Effect]:
+        match message:
+            case MicroscopePrepared():
+                self._microscope, self._is_restored = message, False
+                self._timing = self._plan.timing or message.capabilities.limits.timing
+                self._microscope_answered("prepare")
+                self._check_capabilities(message)
+            case TileReached(tile=tile):
+                self._microscope_answered(f"move {tile}")
+                self._tile_is_reached = tile == self._tile
+            case PartitionScanned(scan=scan) | RegionScanned(scan=scan):
+                yield from self._scanned(scan, message.image.nbytes)
+            case MicroscopeFailed():
+                yield from self._microscope_failed(message)
+            case MicroscopeReset():
+                self._microscope_answered("reset")
+                self._is_restored = True
+            case StorageReserved(slab=slab):
+                self._unanswered.answered(f"storage {slab}")
+            case Recorded(scan_id=scan_id):
+                yield from self._recorded(scan_id)
+            case RecordingFailed():
+                yield from self._recording_failed(message)
+            case DetectionReturned(elapsed_s=elapsed_s):
+                self._detection_s = max(elapsed_s, 0.8 * self._detection_s)
+            case DetectionFailed():
+                pass
+            case RegionsPlanned(partition=partition):
+                self._unanswered.answered(f"detect {partition}")
+                self._release(ScanId(partition))
+                yield from self._reserve_regions(self._state.regions[partition])
+                yield from self._finish_tile(partition.tile)
+            case ActorFailed():
+                yield from self._actor_failed(message)
+            case StopRun(reason=reason):
+                self._end("stopped", reason)
+            case Overdue(what=what):
+                if self._unanswered.is_due(message):
+                    yield from self._again(what, f"no answer within {self._unanswered[what].within_s:.0f} s")
+            case _:
+                raise TypeError(f"the scheduler does not take {type(message).__name__}")
+
+    def _check_capabilities(self, microscope: MicroscopePrepared) -> None:
+        can, plan = microscope.capabilities, self._plan
+        problems = [
+            f"{key} is set and {microscope.name} cannot set it: leave it out"
+            for key, value, is_possible in (
+                ("panorama.at_corners.working_distance_mm", plan.working_distance_mm, can.working_distance),
+                ("panorama.at_corners.brightness_pct", plan.brightness_pct, can.brightness_contrast),
+            )
+            if value is not None and not is_possible
+        ]
+        if plan.merging == "mask" and not can.mask_scan:
+            problems.append(
+                f"regions.merge = 'mask' and {microscope.name} has no mask scan: "
+                "use 'greedy' or 'bounding_box'"
+            )
+        if problems:
+            self._end("failed", "; ".join(problems), "microscope")
+
+    def _scanned(self, scan: Scan, size_bytes: int) -> Iterator[Effect]:
+        self._microscope_answered(f"scan {scan.id}")
+        self._missed_in_a_row = 0
+        if scan.id not in self._state.recorded:
+            self._in_flight[scan.id] = size_bytes
+            yield from self._await(
+                f"record {scan.id}", lambda _: ConfirmRecorded(scan_id=scan.id), order_now=False
+            )
+        if scan.id.is_fast and scan.id.partition not in self._state.regions:
+            yield from self._await_detection(scan, order_now=False)
+
+    def _recorded(self, scan_id: ScanId) -> Iterator[Effect]:
+        # Pixels on disk answer the order to scan, even if the news of the scan itself got lost.
+        self._microscope_answered(f"scan {scan_id}")
+        self._unanswered.answered(f"record {scan_id}")
+        self._release(scan_id)
+        if scan_id.is_fast and scan_id.partition not in self._state.regions:
+            scan = self._plan.fast_scans(scan_id.partition.tile)[scan_id.partition.index]
+            yield from self._await_detection(scan, order_now=False)
+        yield from self._finish_tile(scan_id.partition.tile)
+
+    def _release(self, scan_id: ScanId) -> None:
+        """Take an image off the budget once it is neither needed for the disk nor for detection."""
+        is_detected = not scan_id.is_fast or scan_id.partition in self._state.regions
+        if is_detected and self._state.is_stored(scan_id):
+            self._in_flight.pop(scan_id, None)
+
+    def _await_detection(self, scan: Scan, *, order_now: bool) -> Iterator[Effect]:
+        """Wait for the regions of a partition; ask for its detection only if nobody else does."""
+        partition = scan.id.partition
+        backlog = 1 + self._unanswered.count("detect")
+        within_s = ANSWER_S + 3 * backlog * self._plan.detection_deadline_s
+
+        def order(attempt: int) -> Message:
+            if attempt > self._plan.scan_attempts:
+                return DetectionFailed(partition=partition, reason="no answer from the detection")
+            # The attempts of the scan itself end far below.
+            return ReloadPartition(scan=scan, attempt=100 + attempt)
+
+        yield from self._await(f"detect {partition}", order, within_s, order_now=order_now)
+
+    def _microscope_failed(self, failed: MicroscopeFailed) -> Iterator[Effect]:
+        what = failed.order
+        if failed.scan_id is not None:
+            name = f"scan {failed.scan_id}"
+            self._microscope_answered(name)
+            if self._state.is_settled(failed.scan_id):
+                return
+            self._failures[failed.scan_id] += 1
+            if self._failures[failed.scan_id] >= self._plan.scan_attempts or not failed.is_retryable:
+                yield from self._give_up(failed.scan_id, failed.reason)
+            elif self._failures[failed.scan_id] > 1:
+                # Once is an accident; twice, and the connection or the stage is made sure of.
+                self._microscope = None
+        else:
+            name = f"move {failed.tile}" if failed.tile else what
+            if name not in self._unanswered:
+                return
+            if not failed.is_retryable:
+                self._microscope_answered(name)
+                self._end("failed", f"{what}: {failed.reason}", "microscope")
+            else:
+                yield from self._again(name, failed.reason)
+
+    def _give_up(self, scan_id: ScanId, reason: str) -> Iterator[Effect]:
+        missed = ScanMissed(scan_id=scan_id, reason=reason)
+        self._state.learn(missed)
+        self._in_flight.pop(scan_id, None)
+        yield missed
+        self._missed_in_a_row += 1
+        if self._missed_in_a_row >= MISSES_IN_A_ROW:
+            self._end("failed", f"{MISSES_IN_A_ROW} scans in a row failed, the last: {reason}", "microscope")
+        yield from self._finish_tile(scan_id.partition.tile)
+
+    def _recording_failed(self, failed: RecordingFailed) -> Iterator[Effect]:
+        if failed.is_disk_error:
+            self._end("failed", f"storage: {failed.reason}", "storage")
+            self._unanswered.drop("record", "storage")
+        elif failed.scan_id is not None and failed.scan_id not in self._state.recorded:
+            self._unanswered.answered(f"record {failed.scan_id}")
+            self._in_flight.pop(failed.scan_id, None)
+            self._state.forget(failed.scan_id)
+            self._failures[failed.scan_id] += 1
+            if self._failures[failed.scan_id] >= self._plan.scan_attempts:
+                yield from self._give_up(failed.scan_id, failed.reason)
+            elif failed.scan_id.partition.tile != self._tile:
+                # The stage has moved on: come back for it.
+                self._tile = None
+
+    def _actor_failed(self, failed: ActorFailed) -> Iterator[Effect]:
+        if failed.is_final:
+            self._end("failed", f"{failed.actor}: {failed.error}", "actor")
+            self._unanswered.drop("record", "storage")
+            if failed.actor == "microscope":
+                yield from self._finished()
+        elif failed.actor == "microscope":
+            # Rebuilt, it knows nothing: prepare it and go to the tile anew.
+            self._microscope = None
+            if self._microscope_busy_with is not None:
+                self._microscope_answered(self._microscope_busy_with)
+
+    # -- orders -----------------------------------------------------------------------------
+
+    def _go_on(self) -> Iterator[Effect]:
+        if self._microscope_busy_with is not None or self._phase == "ended":
+            return
+        if self._ending is not None:
+            yield from self._wind_up()
+        elif self._microscope is None:
+            rotation_deg, width_mm = self._plan.panorama.rotation_deg, self._plan.panorama.tile_fov_mm[0]
+            self._tile_is_reached = False
+            yield from self._command(
+                "prepare",
+                lambda attempt: PrepareMicroscope(
+                    attempt=attempt, view_field_mm=width_mm, scan_rotation_deg=rotation_deg
+                ),
+            )
+        else:
+            self._phase = "surveying"
+            yield from self._survey()
+
+    def _survey(self) -> Iterator[Effect]:
+        if self._tile is None or self._state.is_scanned(self._tile):
+            yield from self._choose_tile()
+        if self._tile is None:
+            return
+        tile = self._tile
+        if not self._tile_is_reached:
+            yield from self._command(f"move {tile}", lambda attempt: self._plan.move(tile, attempt))
+            return
+        fast = self._state.fast_left(tile)
+        regions = self._state.regions_left(tile).values()
+        ready = (scan for scan in regions if scan.id in self._state.reserved)
+        pending = self._state.undetected(tile)
+        step = next_step(
+            fast_left=len(fast),
+            ready_s=map(self._duration_s, ready),
+            pending=len(pending),
+            detection_s=self._detection_s,
+            policy=self._plan.scan_order,
+        )
+        if step == "rescan":
+            yield from self._expose(next(scan for scan in regions if scan.id in self._state.reserved))
+        elif step == "fast":
+            yield from self._expose(fast[0])
+        elif pending:
+            yield from self._idle("detection")
+        else:
+            # Regions planned while the microscope was not ready have no storage ordered yet.
+            yield from self._take_up(tile)
+            yield from self._idle("storage")
+
+    def _choose_tile(self) -> Iterator[Effect]:
+        self._tile, self._tile_is_reached = None, False
+        left = tuple(islice((tile for tile in self._plan.tiles if not self._state.is_scanned(tile)), 2))
+        for tile in left:  # this one and, ahead of time, the next
+            yield from self._take_up(tile)
+        if left:
+            self._tile = left[0]
+        elif self._state.is_finished():
+            self._end("completed", self._missing())
+            yield from self._wind_up()
+        else:
+            yield from self._idle("storage")  # the last images are still being written
+
+    def _take_up(self, tile: TileIndex) -> Iterator[Effect]:
+        """Reserve what a tile needs on disk, and ask for detections that an interruption lost."""
+        fast = self._plan.fast_scans(tile)
+        if any(scan.id not in self._state.reserved for scan in fast):
+            yield from self._reserve(f"{tile}-fast", fast)
+        for scan in fast:
+            partition = scan.id.partition
+            yield from self._reserve_regions(self._state.regions.get(partition, ()))
+            if scan.id in self._state.recorded and partition not in self._state.regions:
+                yield from self._await_detection(scan, order_now=True)
+
+    def _reserve_regions(self, scans: tuple[Scan, ...]) -> Iterator[Effect]:
+        if any(scan.id not in self._state.reserved for scan in scans):
+            yield from self._reserve(f"{scans[0].id.partition}-regions", scans)
+
+    def _reserve(self, slab: str, scans: tuple[Scan, ...]) -> Iterator[Effect]:
+        if self._microscope is None:
+            return  # ordered when it is found missing
+        pixel_type = self._microscope.capabilities.limits.pixel_type
+        yield from self._await(
+            f"storage {slab}",
+            lambda attempt: ReserveStorage(slab=slab, scans=scans, pixel_type=pixel_type, attempt=attempt),
+        )
+
+    def _expose(self, scan: Scan) -> Iterator[Effect]:
+        if scan.id not in self._state.reserved:
+            yield from self._idle("storage")
+        elif sum(self._in_flight.values()) > self._plan.in_flight_bytes:
+            yield from self._idle("budget")
+        else:
+            within_s = 30 + 3 * self._duration_s(scan)
+
+            def order(_: int) -> Message:
+                # Counted over all orders for this scan: no two are mistaken for one delivered twice.
+                self._exposures_ordered[scan.id] += 1
+                return ScanArea(scan=scan, attempt=self._exposures_ordered[scan.id])
+
+            yield from self._command(f"scan {scan.id}", order, within_s, scan.id)
+
+    def _duration_s(self, scan: Scan) -> float:
+        return self._timing.duration_s(scan.pixels, scan.rows, scan.imaging.dwell_ns)
+
+    def _idle(self, cause: Literal["detection", "storage", "budget"]) -> Iterator[Effect]:
+        if cause != self._idle_cause:
+            self._idle_cause = cause
+            yield MicroscopeIdle(cause=cause)
+
+    def _finish_tile(self, tile: TileIndex) -> Iterator[Effect]:
+        if tile not in self._state.finished and self._state.is_complete(tile):
+            finished = TileFinished(tile=tile)
+            self._state.learn(finished)
+            yield finished
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def _end(
+        self,
+        outcome: Outcome,
+        reason: str,
+        cause: Literal["", "microscope", "storage", "actor"] = "",
+    ) -> None:
+        """Decide how the run ends; the first failure stands, and a failure beats a stop."""
+        if self._ending is None or (outcome == "failed" and self._ending.outcome != "failed"):
+            self._ending = RunFinished(outcome=outcome, reason=reason, cause=cause)
+
+    def _wind_up(self) -> Iterator[Effect]:
+        self._phase = "resetting"
+        if not self._is_restored:
+            # The end waits for what is being written and for nothing else.
+            self._unanswered.drop("storage", "detect")
+            yield from self._command("reset", lambda attempt: ResetMicroscope(attempt=attempt))
+        elif not self._unanswered:
+            yield from self._finished()
+
+    def _finished(self) -> Iterator[Effect]:
+        self._phase = "ended"
+        if self._ending is not None:
+            yield self._ending
+
+    def _missing(self) -> str:
+        return f"{len(self._state.missed)} scans are missing" if self._state.missed else ""
+
+    # -- waiting for answers ------------------------------------------------------------------
+
+    def _command(
+        self,
+        what: str,
+        order: MakeOrder,
+        within_s: float = ANSWER_S,
+        scan_id: ScanId | None = None,
+    ) -> Iterator[Effect]:
+        """Give the microscope its one order."""
+        self._microscope_busy_with = what
+        self._idle_cause = None
+        yield from self._await(what, order, within_s, scan_id)
+
+    def _microscope_answered(self, what: str) -> None:
+        self._unanswered.answered(what)
+        if self._microscope_busy_with == what:
+            self._microscope_busy_with = None
+
+    def _await(
+        self,
+        what: str,
+        order: MakeOrder,
+        within_s: float = ANSWER_S,
+        scan_id: ScanId | None = None,
+        *,
+        order_now: bool = True,
+    ) -> Iterator[Effect]:
+        # A detection has one attempt more: the last says that it failed.
+        attempts = self._plan.scan_attempts + what.startswith("detect")
+        yield from self._unanswered.wait(what, order, attempts, within_s, scan_id, order_now=order_now)
+
+    def _again(self, what: str, reason: str) -> Iterator[Effect]:
+        """Order the same thing once more, or give it up."""
+        effects = self._unanswered.again(what)
+        if effects is not None:
+            yield from effects
+            return
+        scan_id, kind = self._unanswered[what].scan_id, what.partition(" ")[0]
+        self._microscope_answered(what)
+        if scan_id is not None:
+            yield from self._give_up(scan_id, reason)
+        elif kind == "reset":
+            self._is_restored = True  # not so, but nothing more can be done about it here
+            self._end("failed", f"the microscope was not reset: {reason}", "microscope")
+        elif kind in ("prepare", "move"):
+            self._end("failed", f"{what}: {reason}", "microscope")
+        else:
+            self._end("failed", f"{what}: {reason}", "storage" if kind in ("storage", "record") else "actor")

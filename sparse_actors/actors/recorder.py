@@ -1,0 +1,195 @@
+"""Writes images and facts to disk, and says what can no longer be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Protocol
+
+from numpy.typing import NDArray
+
+from sparse_actors.errors import JournalError
+from sparse_actors.messages import (
+    ActorFailed,
+    ConfirmRecorded,
+    DetectionFailed,
+    Message,
+    MessageRefused,
+    MicroscopeFailed,
+    MicroscopeIdle,
+    MicroscopePrepared,
+    MicroscopeReset,
+    PartitionReloaded,
+    PartitionScanned,
+    PoisFound,
+    Recorded,
+    RecordingFailed,
+    RegionScanned,
+    RegionsPlanned,
+    ReloadPartition,
+    ReserveStorage,
+    RunFinished,
+    Scan,
+    ScanId,
+    ScanMissed,
+    StorageReserved,
+    TileFinished,
+    TileReached,
+    WorkerJoined,
+    WorkerLost,
+)
+
+JOURNALED = (
+    RunFinished,
+    MicroscopePrepared,
+    TileReached,
+    MicroscopeFailed,
+    MicroscopeReset,
+    MicroscopeIdle,
+    PoisFound,
+    DetectionFailed,
+    WorkerJoined,
+    WorkerLost,
+    MessageRefused,
+    RegionsPlanned,
+    ScanMissed,
+    TileFinished,
+    ActorFailed,
+)
+"""Facts the recorder writes down as they pass; its own go to the journal before they are said."""
+
+SYNCED = (MicroscopePrepared, RegionsPlanned, RunFinished)
+"""Of these, what must be on disk at once."""
+
+
+class ImageStore(Protocol):
+    """Where the pixels go; see recording.store.RunStore."""
+
+    def reserve(self, slab: str, scans: tuple[Scan, ...], pixel_type: str) -> None:
+        """Make room, durably; the same slab again is no error."""
+
+    def write(self, slab: str, scan: Scan, image: NDArray[Any]) -> int:
+        """Write pixels durably and return their crc32."""
+
+    def read(self, slab: str, scan: Scan, crc32: int) -> NDArray[Any]:
+        """Read pixels back; raises JournalError when the checksum differs."""
+
+
+class Log(Protocol):
+    """The journal; see recording.journal.Journal."""
+
+    def append(self, message: Message) -> None:
+        """Write one record; it survives the death of this process."""
+
+    def sync(self) -> None:
+        """Make all records survive a power cut."""
+
+
+class Recorder:
+    """Acknowledges a scan only when its pixels and then its journal record are on disk.
+
+    Parameters
+    ----------
+    store, journal
+        Where to write.
+    history
+        What the journal already holds.
+    """
+
+    accepts: ClassVar[tuple[type[Message], ...]] = (
+        ReserveStorage,
+        PartitionScanned,
+        RegionScanned,
+        ConfirmRecorded,
+        ReloadPartition,
+        *JOURNALED,
+    )
+
+    def __init__(self, store: ImageStore, journal: Log, history: Iterable[Message]) -> None:
+        self._store = store
+        self._journal = journal
+        self._slabs: dict[ScanId, tuple[str, Scan]] = {}
+        self._recorded: dict[ScanId, Recorded] = {}
+        for fact in history:
+            match fact:
+                case StorageReserved(slab=slab, scans=scans):
+                    self._slabs |= {scan.id: (slab, scan) for scan in scans}
+                case Recorded(scan_id=scan_id):
+                    self._recorded[scan_id] = fact
+                case _:
+                    pass
+
+    def handle(self, message: Message) -> Iterator[Message]:
+        """Record one message."""
+        match message:
+            case ReserveStorage():
+                yield self._reserve(message)
+            case PartitionScanned() | RegionScanned():
+                yield self._record(message)
+            case ConfirmRecorded(scan_id=scan_id):
+                missing = RecordingFailed(
+                    scan_id=scan_id, reason="the pixels never came", is_disk_error=False
+                )
+                yield self._recorded.get(scan_id, missing)
+            case ReloadPartition():
+                yield self._reload(message)
+            case _:
+                try:
+                    self._journal.append(message)
+                    if isinstance(message, SYNCED):
+                        self._journal.sync()
+                except OSError as error:
+                    yield RecordingFailed(reason=_described(error), is_disk_error=True)
+
+    def _reserve(self, order: ReserveStorage) -> Message:
+        reserved = StorageReserved(slab=order.slab, scans=order.scans, pixel_type=order.pixel_type)
+        if any(scan.id not in self._slabs for scan in order.scans):
+            try:
+                self._store.reserve(order.slab, order.scans, order.pixel_type)
+                self._commit(reserved)
+            except OSError as error:
+                return RecordingFailed(slab=order.slab, reason=_described(error), is_disk_error=True)
+            self._slabs |= {scan.id: (order.slab, scan) for scan in order.scans}
+        return reserved
+
+    def _record(self, scanned: PartitionScanned | RegionScanned) -> Message:
+        scan_id = scanned.scan.id
+        if scan_id in self._recorded:
+            return self._recorded[scan_id]
+        if scan_id not in self._slabs:
+            return RecordingFailed(scan_id=scan_id, reason="no storage was reserved", is_disk_error=False)
+        slab, scan = self._slabs[scan_id]
+        try:
+            crc32 = self._store.write(slab, scan, scanned.image)
+            recorded = Recorded(
+                scan_id=scan_id,
+                attempt=scanned.attempt,
+                slab=slab,
+                crc32=crc32,
+                dwell_ns=scanned.dwell_ns,
+                started_s=scanned.started_s,
+                finished_s=scanned.finished_s,
+            )
+            self._commit(recorded)
+        except OSError as error:
+            return RecordingFailed(scan_id=scan_id, reason=_described(error), is_disk_error=True)
+        self._recorded[scan_id] = recorded
+        return recorded
+
+    def _reload(self, order: ReloadPartition) -> Message:
+        scan_id = order.scan.id
+        recorded = self._recorded.get(scan_id)
+        if recorded is None:
+            return RecordingFailed(scan_id=scan_id, reason="the pixels never came", is_disk_error=False)
+        try:
+            image = self._store.read(recorded.slab, self._slabs[scan_id][1], recorded.crc32)
+        except (OSError, JournalError) as error:
+            return RecordingFailed(scan_id=scan_id, reason=_described(error), is_disk_error=True)
+        return PartitionReloaded(scan=order.scan, attempt=order.attempt, image=image)
+
+    def _commit(self, fact: Message) -> None:
+        self._journal.append(fact)
+        self._journal.sync()
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,327 @@
+"""Wires a survey together, runs it, and leaves nothing behind. The one place that knows all parts."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+
+from sparse_actors import plugins
+from sparse_actors.actors.detector_actor import DetectorActor
+from sparse_actors.actors.microscope_actor import Instrument, MicroscopeActor
+from sparse_actors.actors.partition_scheduler import PartitionScheduler
+from sparse_actors.actors.recorder import Recorder
+from sparse_actors.actors.region_planner import RegionPlanner
+from sparse_actors.config import Config, parse_config
+from sparse_actors.errors import CapabilityError, ConfigError
+from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun
+from sparse_actors.network.pool import WorkerPool
+from sparse_actors.planning.survey_plan import SurveyPlan
+from sparse_actors.planning.survey_state import SurveyState
+from sparse_actors.recording.journal import Journal, read_journal
+from sparse_actors.recording.nexus import finalize
+from sparse_actors.recording.run_folder import RunFolder
+from sparse_actors.recording.store import RunStore
+from sparse_actors.runtime.bus import Bus, Tap
+from sparse_actors.runtime.clock import Clock
+from sparse_actors.runtime.shell import Behaviour, Shell
+from sparse_actors.version import VERSION
+
+ACTOR_STOP_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended and where it lies."""
+
+    outcome: Literal["completed", "stopped", "failed"]
+    reason: str
+    cause: str
+    folder: Path
+    problems: tuple[str, ...] = ()
+    """What went wrong after the last scan: an image file not written, a thread that hangs."""
+
+
+def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
+    """Put the configuration into domain terms."""
+    corners = config.panorama.at_corners
+    return SurveyPlan(
+        panorama=config.panorama.geometry(config.analysis.size_px),
+        fast=config.fast,
+        analysis=config.analysis,
+        partitions=config.panorama.partitions,
+        region_px=config.regions.size_px,
+        merging=config.regions.merge,
+        timing=config.timing,
+        tile_order=config.panorama.order,
+        scan_order=config.scan.order,
+        working_distance_mm=corners.working_distance_mm,
+        brightness_pct=corners.brightness_pct,
+        contrast_pct=corners.contrast_pct,
+        detection_deadline_s=config.detect.deadline_s,
+        rescan_when_detection_fails=config.detect.on_failure == "rescan",
+        scan_attempts=config.limits.scan_attempts,
+        in_flight_bytes=int(config.limits.in_flight_mb * 1e6),
+        until_tile=until_tile,
+    )
+
+
+def run_survey(
+    config: Config,
+    *,
+    given: str = "",
+    out: Path | None = None,
+    resume: bool = False,
+    until_tile: int | None = None,
+    observe: Tap | None = None,
+) -> RunResult:
+    """Run a survey to its end, or until it is stopped.
+
+    Parameters
+    ----------
+    config
+        The resolved configuration.
+    given
+        The text of the configuration file, kept with the run.
+    out
+        Folder of the run; by default a new one under `config.run.out_dir`.
+    resume
+        Go on with the run in `out`; its corner points may have been set anew.
+    until_tile
+        Stop after so many tiles.
+    observe
+        Sees every message with its number, from the sender's thread; must return at once.
+
+    Raises
+    ------
+    ConfigError
+        The run cannot be resumed with this configuration, or the folder is not empty.
+    JournalError
+        The journal of the run to resume is damaged.
+    """
+    folder = RunFolder(out or _new_folder(config))
+    with ExitStack() as stack:
+        journal, session = _open_journal(folder, config, resume, given)
+        stack.callback(journal.close)
+        clock = Clock()
+        stack.callback(clock.close)
+        log_file = stack.enter_context(folder.log.open("a", encoding="utf-8"))
+        structlog.configure(
+            processors=[
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.add_log_level,
+                structlog.processors.ExceptionRenderer(),
+                structlog.processors.JSONRenderer(),
+            ],
+            logger_factory=structlog.WriteLoggerFactory(log_file),
+        )
+        started = RunStarted(
+            name=config.run.name,
+            session=session,
+            started_s=clock.now(),
+            seed=config.run.seed,
+            version=VERSION,
+            config_toml=config.to_toml(),
+        )
+        journal.append(started)
+        journal.sync()
+        survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile))
+        finished, problems = survey.run(started, observe)
+    try:
+        finalize(folder.path)
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}"
+        problems.append(f"the result file was not written ({cause}); resume to try again")
+    return RunResult(finished.outcome, finished.reason, finished.cause, folder.path, tuple(problems))
+
+
+class _Survey:
+    """The parts of one session of one run."""
+
+    def __init__(
+        self, config: Config, folder: RunFolder, journal: Journal, clock: Clock, plan: SurveyPlan
+    ) -> None:
+        history = read_journal(folder.journal)
+        state = SurveyState(plan)
+        for fact in history:
+            state.learn(fact)
+        self._clock = clock
+        self._bus = bus = Bus()
+        driver = plugins.build("microscope", config.microscope.driver, config.microscope.options)
+        self._instrument = instrument = Instrument(driver, state.to_restore)
+        store = _GuardedStore(folder.path, int(config.limits.min_free_disk_gb * 1e9))
+        self._pool = WorkerPool(
+            publish=bus.publish,
+            now=clock.now,
+            detector=config.detect.detector,
+            options=config.detect.options,
+            deadline_s=config.detect.deadline_s,
+            local_workers=config.workers.local or max(1, (os.cpu_count() or 2) - 1),
+            listen=config.workers.listen,
+            log=folder.path / "workers.log",
+        )
+        parts: list[tuple[str, Any, Callable[[], Behaviour]]] = [
+            ("recorder", Recorder, lambda: Recorder(store, journal, read_journal(folder.journal))),
+            ("planner", RegionPlanner, lambda: RegionPlanner(plan, read_journal(folder.journal))),
+            ("detector", DetectorActor, lambda: DetectorActor(plan.scale)),
+            ("microscope", MicroscopeActor, lambda: MicroscopeActor(instrument, journal.append, clock.now)),
+            ("scheduler", PartitionScheduler, lambda: PartitionScheduler(plan, read_journal(folder.journal))),
+        ]
+        self._shells = [
+            Shell(name, kind.accepts, factory, bus.publish, clock) for name, kind, factory in parts
+        ]
+        self._ended = threading.Event()
+        self._finished: RunFinished | None = None
+        self._stops = 0
+
+    def run(self, started: RunStarted, observe: Tap | None) -> tuple[RunFinished, list[str]]:
+        """Start everything, wait for the end, stop everything in reverse."""
+        self._bus.tap(self._watch)
+        if observe:
+            self._bus.tap(observe)
+        problems: list[str] = []
+        try:
+            for shell in self._shells:
+                self._bus.attach(shell)
+            self._bus.attach(self._pool)
+            self._bus.publish(started)
+            self._pool.start()
+            with _signals(self._stop):
+                for shell in self._shells:
+                    shell.start()
+                while not self._ended.wait(0.2):  # a bare wait would not see Ctrl-C on Windows
+                    pass
+        finally:
+            problems += self._close()
+        if self._finished is None:
+            raise AssertionError("the run ended without saying how")
+        return self._finished, problems
+
+    def _watch(self, message: Message, number: int) -> None:
+        if isinstance(message, RunFinished):
+            self._finished = message
+            self._ended.set()
+
+    def _stop(self, signal_name: str) -> None:
+        """First time: end after the scan in flight. Again: end the scan too."""
+        self._stops += 1
+        self._bus.publish(StopRun(reason=f"{signal_name} received"))
+        if self._stops > 1:
+            try:
+                self._instrument.driver.abort()
+            except CapabilityError:
+                structlog.get_logger().warning("the microscope cannot end a scan; waiting for it")
+
+    def _close(self) -> list[str]:
+        # The recorder is the first to start and the last to stop: it writes what the others leave.
+        recorder, *others = self._shells
+        hanging = [shell.name for shell in reversed(others) if not shell.stop(ACTOR_STOP_S)]
+        self._pool.close()
+        if not recorder.stop(ACTOR_STOP_S):
+            hanging.append(recorder.name)
+        problems = [f"the {name} did not stop within {ACTOR_STOP_S:.0f} s" for name in hanging]
+        try:
+            self._instrument.restore()
+        except Exception as error:
+            problems.append(f"THE MICROSCOPE WAS NOT RESET: {type(error).__name__}: {error}")
+        return problems
+
+
+class _GuardedStore(RunStore):
+    """Refuses new images when the disk is nearly full, while there is room to end in order."""
+
+    def __init__(self, folder: Path, min_free_bytes: int) -> None:
+        super().__init__(folder)
+        self._folder = folder
+        self._min_free_bytes = min_free_bytes
+
+    def reserve(self, slab: str, scans: tuple[Scan, ...], pixel_type: str) -> None:
+        """Reserve as RunStore does, if the disk keeps `limits.min_free_disk_gb` free."""
+        free = shutil.disk_usage(self._folder).free
+        if free < self._min_free_bytes:
+            raise OSError(
+                errno.ENOSPC,
+                f"only {free / 1e9:.1f} GB free, limits.min_free_disk_gb = {self._min_free_bytes / 1e9:g}",
+                str(self._folder),
+            )
+        super().reserve(slab, scans, pixel_type)
+
+
+def _new_folder(config: Config) -> Path:
+    stamp = datetime.now().astimezone().strftime("%Y-%m-%dT%H%M%S")
+    return Path(config.run.out_dir) / f"{stamp}_{config.run.name}"
+
+
+def _open_journal(folder: RunFolder, config: Config, resume: bool, given: str) -> tuple[Journal, int]:
+    """Begin or take up the journal; returns it with the number of this session."""
+    if not resume:
+        if folder.journal.exists():
+            raise ConfigError(
+                f"{folder.path} holds a run already: --resume goes on with it, --out names another"
+            )
+        folder.create()
+        folder.config_given.write_text(given or config.to_toml(), encoding="utf-8")
+        folder.config_resolved.write_text(config.to_toml(), encoding="utf-8")
+        return Journal.create(folder.journal), 0
+    if not folder.journal.exists():
+        raise ConfigError(f"{folder.path} holds no run to resume: there is no journal")
+    journal, history, warning = Journal.open(folder.journal)
+    sessions = [fact for fact in history if isinstance(fact, RunStarted)]
+    try:
+        if sessions:
+            _check_resumable(parse_config(sessions[-1].config_toml), config)
+    except BaseException:
+        journal.close()
+        raise
+    if warning:
+        structlog.get_logger().warning(warning)
+    folder.config_resolved.write_text(config.to_toml(), encoding="utf-8")
+    return journal, len(sessions)
+
+
+def _check_resumable(before: Config, now: Config) -> None:
+    """Compare what gives the recorded pixels their place; raises ConfigError naming every difference."""
+    a, b = (config.panorama.geometry(config.analysis.size_px) for config in (before, now))
+    pairs = [
+        ("scan.fast", before.scan.fast, now.scan.fast),
+        ("scan.analysis", before.scan.analysis, now.scan.analysis),
+        ("panorama.partitions", before.panorama.partitions, now.panorama.partitions),
+        ("panorama.tile_fov_um", before.panorama.tile_fov_um, now.panorama.tile_fov_um),
+        ("tiles (rows, columns) from panorama.corners_mm", (a.rows, a.columns), (b.rows, b.columns)),
+    ]
+    problems = [
+        f"{key}: the run to resume was begun with {old}, now it is {new}"
+        for key, old, new in pairs
+        if old != new
+    ]
+    if problems:
+        raise ConfigError(*problems)
+
+
+@contextmanager
+def _signals(stop: Callable[[str], None]) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into a stop; elsewhere than in the main thread they stay as they are."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # Publishing takes the bus's lock, which the interrupted main thread may hold: hence the thread.
+    def handle(number: int, _: object) -> None:
+        threading.Thread(target=stop, args=(signal.Signals(number).name,), name="stop").start()
+
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), handle) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)

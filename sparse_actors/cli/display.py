@@ -1,0 +1,128 @@
+"""Showing a run on the terminal, and a table of what came out."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
+from rich.table import Table
+
+from sparse_actors.messages import Message
+
+from .progress import Figures, Progress
+
+BAR_PERIOD_S = 0.25
+LINE_PERIOD_S = 10.0
+
+
+class Display:
+    """Shows the figures of a run while it lasts: a bar on a terminal, else a line every 10 s.
+
+    A context manager; its thread ends with the block.
+    """
+
+    def __init__(self, progress: Progress, console: Console) -> None:
+        self._progress = progress
+        self._console = console
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+        self._bar = ProgressBar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[line]}"),
+            TimeElapsedColumn(),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+        )
+        self._task = self._bar.add_task("survey", total=1.0, line="")
+        self._thread = threading.Thread(target=self._keep_showing, name="display", daemon=True)
+
+    def observe(self, message: Message, number: int) -> None:
+        """Take a message of the run in; may be called from any thread."""
+        with self._lock:
+            self._progress.observe(message, number)
+
+    def figures(self) -> Figures:
+        """Return where the run stands."""
+        with self._lock:
+            return self._progress.figures()
+
+    def show(self) -> None:
+        """Show the figures now."""
+        figures = self.figures()
+        if self._console.is_terminal:
+            total = max(1, figures.tiles_total)
+            self._bar.update(
+                self._task, completed=figures.tiles_done / total, line=one_line(figures), refresh=True
+            )
+        else:
+            self._console.print(one_line(figures), markup=False, highlight=False, soft_wrap=True)
+
+    def __enter__(self) -> Display:
+        if self._console.is_terminal:
+            self._bar.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_over.set()
+        self._thread.join()
+        self._bar.stop()
+
+    def _keep_showing(self) -> None:
+        period_s = BAR_PERIOD_S if self._console.is_terminal else LINE_PERIOD_S
+        while not self._is_over.wait(period_s):
+            self.show()
+
+
+def one_line(figures: Figures) -> str:
+    """Return the figures as one line."""
+    parts = [
+        f"tile {figures.tiles_done}/{figures.tiles_total}",
+        f"fast {figures.fast_scans_done}/{figures.fast_scans_total}",
+        f"regions {figures.regions_done}/{figures.regions_planned}",
+        f"idle {figures.idle_share:.1%}",
+    ]
+    if figures.saved_share is not None:
+        parts.append(f"saved {figures.saved_share:.0%}")
+    if figures.scans_missed:
+        parts.append(f"missing {figures.scans_missed}")
+    if figures.eta_s is not None:
+        parts.append(f"left {duration(figures.eta_s)}")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return hours, minutes, seconds; below ten seconds with a decimal."""
+    return f"{seconds:.1f} s" if abs(seconds) < 10 else str(timedelta(seconds=round(seconds)))
+
+
+def summary(figures: Figures, outcome: str, reason: str, folder: Path) -> Table:
+    """Return the table at the end of a run."""
+    table = Table(title=f"Survey {outcome}" + (f": {reason}" if reason else ""), show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    table.add_row("tiles", f"{figures.tiles_done} of {figures.tiles_total}")
+    table.add_row("fast scans", f"{figures.fast_scans_done} of {figures.fast_scans_total}")
+    table.add_row("regions rescanned", f"{figures.regions_done} of {figures.regions_planned}")
+    if figures.scans_missed or figures.detections_failed:
+        missing = f"{figures.scans_missed} scans given up, {figures.detections_failed} detections failed"
+        table.add_row("missing", missing, style="red")
+    table.add_row("pixels exposed", f"{figures.exposed_pixels / 1e6:.2f} million")
+    table.add_row("time scanning", duration(figures.scan_s))
+    table.add_row("time moving", duration(figures.stage_s))
+    causes = ", ".join(f"{cause} {duration(s)}" for cause, s in sorted(figures.idle_s.items()) if s > 0)
+    table.add_row("microscope idle", f"{figures.idle_share:.1%}" + (f" ({causes})" if causes else ""))
+    if figures.saved_share is not None:
+        text = f"{duration(figures.saved_s)}, {figures.saved_share:.0%} of a conventional analysis scan"
+        table.add_row("time saved", text)
+    table.add_row("result", str(folder / "run.nxs"))
+    return table

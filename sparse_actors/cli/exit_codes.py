@@ -1,0 +1,58 @@
+"""What the exit code of the command tells a script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+from sparse_actors.errors import ConfigError, JournalError, MicroscopeError, PluginError, WireError
+
+
+class ExitCode(IntEnum):
+    """The codes of every command."""
+
+    DONE = 0
+    RUN_FAILED = 1
+    USAGE = 2
+    BAD_CONFIG = 3
+    MICROSCOPE_UNREACHABLE = 4
+    WORKER_OR_STORAGE_LOST = 5
+    STOPPED = 75
+    """The run can be resumed."""
+    INTERRUPTED = 130
+
+
+def of_error(error: Exception) -> ExitCode:
+    """Return the code for an error that ended a command."""
+    if isinstance(error, (ConfigError, PluginError)):
+        return ExitCode.BAD_CONFIG
+    if isinstance(error, MicroscopeError):
+        return ExitCode.MICROSCOPE_UNREACHABLE
+    if isinstance(error, (WireError, JournalError, OSError)):
+        return ExitCode.WORKER_OR_STORAGE_LOST
+    return ExitCode.RUN_FAILED
+
+
+def of_outcome(outcome: str, cause: str, problems: Sequence[str] = ()) -> ExitCode:
+    """Return the code for the end of a run.
+
+    Parameters
+    ----------
+    outcome
+        "completed", "stopped" or "failed".
+    cause
+        What failed: "microscope", "storage" or something else.
+    problems
+        What went wrong after the last scan; a run with any has not gone well.
+    """
+    if outcome == "stopped":
+        return ExitCode.STOPPED
+    if outcome == "completed":
+        return ExitCode.RUN_FAILED if problems else ExitCode.DONE
+    match cause:
+        case "microscope":
+            return ExitCode.MICROSCOPE_UNREACHABLE
+        case "storage":
+            return ExitCode.WORKER_OR_STORAGE_LOST
+        case _:
+            return ExitCode.RUN_FAILED

@@ -1,0 +1,221 @@
+"""How far a run is: a fold of its messages into figures, without clock or output."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sparse_actors.geometry import TileIndex
+from sparse_actors.imaging import Imaging, ScanTiming
+from sparse_actors.messages import (
+    DetectionFailed,
+    Message,
+    MicroscopeIdle,
+    MicroscopePrepared,
+    PartitionScanned,
+    Recorded,
+    RegionScanned,
+    RegionsPlanned,
+    RunStarted,
+    Scan,
+    ScanId,
+    ScanMissed,
+    StorageReserved,
+    TileFinished,
+    TileReached,
+    WorkerJoined,
+    WorkerLost,
+)
+
+HANDLING = "handling"
+"""Cause of a gap for which the scheduler gave none: orders, transfers, answers on their way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """One look at a run."""
+
+    tiles_done: int
+    tiles_total: int
+    fast_scans_done: int
+    fast_scans_total: int
+    regions_done: int
+    regions_planned: int
+    scans_missed: int
+    detections_failed: int
+    workers: int
+    exposed_pixels: int
+    """Of fast and analysis scans together, repetitions included."""
+    scan_s: float
+    stage_s: float
+    idle_s: dict[str, float]
+    """Time the microscope neither scanned nor moved, by cause."""
+    saved_s: float
+    """Conventional scan of the finished tiles, less what they took."""
+    saved_share: float | None
+    eta_s: float | None
+    """From the end of the last scan; None before the first tile is finished."""
+
+    @property
+    def idle_share(self) -> float:
+        """Part of the time since the first scan in which the microscope waited."""
+        idle_s = sum(self.idle_s.values())
+        total_s = self.scan_s + self.stage_s + idle_s
+        return idle_s / total_s if total_s else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures by name."""
+        return {**asdict(self), "idle_share": self.idle_share}
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """Folds the messages of a run, live or from its journal, in their order on the bus.
+
+    The conventional time is eq. 1 of the SPARSE paper over whole tiles at analysis quality, times
+    how much longer or shorter than eq. 1 the scans of this run took: a simulated microscope may
+    run faster than life, a real one has overheads nobody told us.
+
+    Parameters
+    ----------
+    tiles, partitions
+        Number of tiles of the run, and of partitions in each.
+    analysis
+        The imaging parameters of the rescans.
+    timing
+        The overheads; None takes what the microscope declares.
+    """
+
+    tiles: int
+    partitions: int
+    analysis: Imaging
+    timing: ScanTiming | None = None
+
+    _last_number: float = -math.inf
+    _declared: ScanTiming = ScanTiming()
+    _geometry: dict[ScanId, Scan] = field(default_factory=dict)
+    _exposures: set[tuple[ScanId, int]] = field(default_factory=set)
+    _recorded: set[ScanId] = field(default_factory=set)
+    _missed: set[ScanId] = field(default_factory=set)
+    _undetected: set[object] = field(default_factory=set)
+    _regions: dict[object, int] = field(default_factory=dict)
+    _done: set[TileIndex] = field(default_factory=set)
+    _workers: set[str] = field(default_factory=set)
+    _exposed_pixels: int = 0
+    _scan_s: float = 0.0
+    _predicted_s: float = 0.0
+    _stage_s: float = 0.0
+    _idle_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _spent_s: defaultdict[TileIndex, float] = field(default_factory=lambda: defaultdict(float))
+    # What belongs to the gap since the last scan, and to this session of the run.
+    _gap_begins_s: float | None = None
+    _gap_stage_s: float = 0.0
+    _gap_cause: str = HANDLING
+    _begun_s: float | None = None
+    _tiles_since: int = 0
+    _last_tile_s: float = 0.0
+
+    def observe(self, message: Message, number: int) -> None:
+        """Take one message in; one seen before, by its number, counts once."""
+        if number <= self._last_number:
+            return
+        self._last_number = number
+        match message:
+            case RunStarted():
+                # The pause between two sessions is not idle time.
+                self._gap_begins_s, self._begun_s, self._tiles_since = None, None, 0
+                self._workers.clear()
+            case MicroscopePrepared(capabilities=capabilities):
+                self._declared = capabilities.limits.timing
+            case TileReached(started_s=started_s, finished_s=finished_s):
+                self._gap_stage_s += finished_s - started_s
+            case MicroscopeIdle(cause=cause):
+                self._gap_cause = cause
+            case StorageReserved(scans=scans):
+                self._geometry.update((scan.id, scan) for scan in scans)
+            case PartitionScanned(scan=scan) | RegionScanned(scan=scan):
+                self._geometry[scan.id] = scan
+                self._exposed(scan.id, message)
+            case Recorded(scan_id=scan_id):
+                self._exposed(scan_id, message)
+                self._recorded.add(scan_id)
+                self._missed.discard(scan_id)
+                self._geometry.pop(scan_id, None)
+            case RegionsPlanned(partition=partition, scans=scans):
+                self._regions[partition] = len(scans)
+            case ScanMissed(scan_id=scan_id):
+                self._missed.add(scan_id)
+            case DetectionFailed(partition=partition):
+                self._undetected.add(partition)
+            case TileFinished(tile=tile) if tile not in self._done:
+                self._done.add(tile)
+                self._tiles_since += 1
+                self._last_tile_s = self._gap_begins_s or 0.0
+            case WorkerJoined(worker=worker):
+                self._workers.add(worker)
+            case WorkerLost(worker=worker):
+                self._workers.discard(worker)
+            case _:
+                pass  # The rest says nothing about progress.
+
+    def _exposed(self, scan_id: ScanId, message: PartitionScanned | RegionScanned | Recorded) -> None:
+        """Count an exposure, the first time it is heard of: when scanned, or from a journal when recorded."""
+        if (scan_id, message.attempt) in self._exposures:
+            return
+        self._exposures.add((scan_id, message.attempt))
+        took_s = message.finished_s - message.started_s
+        tile = scan_id.partition.tile
+        if self._begun_s is None:
+            self._begun_s = message.started_s
+        if self._gap_begins_s is not None:
+            gap_s = max(0.0, message.started_s - self._gap_begins_s)
+            stage_s = min(gap_s, self._gap_stage_s)
+            self._stage_s += stage_s
+            self._idle_s[self._gap_cause] += gap_s - stage_s
+            self._spent_s[tile] += gap_s - stage_s
+        self._gap_begins_s, self._gap_stage_s, self._gap_cause = message.finished_s, 0.0, HANDLING
+        self._scan_s += took_s
+        self._spent_s[tile] += took_s
+        if scan := self._geometry.get(scan_id):
+            self._exposed_pixels += scan.pixels
+            timing = self.timing or self._declared
+            self._predicted_s += timing.duration_s(scan.pixels, scan.rows, message.dwell_ns)
+
+    def figures(self) -> Figures:
+        """Return where the run stands."""
+        conventional_s = len(self._done) * self._conventional_tile_s()
+        saved_s = conventional_s - sum(self._spent_s[tile] for tile in self._done)
+        fast_done = sum(scan_id.is_fast for scan_id in self._recorded)
+        return Figures(
+            tiles_done=len(self._done),
+            tiles_total=self.tiles,
+            fast_scans_done=fast_done,
+            fast_scans_total=self.tiles * self.partitions,
+            regions_done=len(self._recorded) - fast_done,
+            regions_planned=sum(self._regions.values()),
+            scans_missed=len(self._missed),
+            detections_failed=len(self._undetected),
+            workers=len(self._workers),
+            exposed_pixels=self._exposed_pixels,
+            scan_s=self._scan_s,
+            stage_s=self._stage_s,
+            idle_s=dict(self._idle_s),
+            saved_s=saved_s,
+            saved_share=saved_s / conventional_s if conventional_s else None,
+            eta_s=self._eta_s(),
+        )
+
+    def _conventional_tile_s(self) -> float:
+        width, height = self.analysis.size_px
+        timing = self.timing or self._declared
+        pace = self._scan_s / self._predicted_s if self._predicted_s else 1.0
+        return pace * timing.duration_s(width * height, height, self.analysis.dwell_ns)
+
+    def _eta_s(self) -> float | None:
+        """Return the tiles to do at the pace of this session, less what the next one took already."""
+        if not self._tiles_since or self._begun_s is None or self._gap_begins_s is None:
+            return None
+        tile_s = (self._last_tile_s - self._begun_s) / self._tiles_since
+        return max(0.0, tile_s * (self.tiles - len(self._done)) - (self._gap_begins_s - self._last_tile_s))

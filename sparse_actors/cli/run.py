@@ -1,0 +1,76 @@
+"""Running a survey in front of somebody."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from sparse_actors.app import RunResult, run_survey
+from sparse_actors.config import Config, load_config
+from sparse_actors.config_sources import find, read
+from sparse_actors.errors import ConfigError
+from sparse_actors.recording.journal import read_journal
+from sparse_actors.recording.run_folder import RunFolder
+
+from .display import Display, summary
+from .exit_codes import ExitCode, of_outcome
+from .progress import Figures, Progress
+
+
+def run_shown(
+    config_file: Path | None,
+    overrides: Sequence[str],
+    out: Path | None,
+    resume: bool,
+    until_tile: int | None,
+) -> tuple[RunResult, Figures, ExitCode]:
+    """Run or resume a survey with its progress, and a summary at the end, on stderr."""
+    file = find(config_file, os.environ)
+    config = load_config(file, overrides)
+    console = Console(stderr=True)
+    progress = survey_progress(config, until_tile)
+    if resume:
+        out = out or latest_run(config)
+        console.print(f"going on with {out}", markup=False, highlight=False, soft_wrap=True)
+        # The journal is what happened before the bus counts from the beginning again.
+        history = read_journal(RunFolder(out).journal) if RunFolder(out).journal.exists() else []
+        for number, fact in enumerate(history, start=-len(history)):
+            progress.observe(fact, number)
+    with Display(progress, console) as display:
+        result = run_survey(
+            config, given=read(file), out=out, resume=resume, until_tile=until_tile, observe=display.observe
+        )
+        figures = display.figures()
+    console.print(summary(figures, result.outcome, result.reason, result.folder))
+    for problem in result.problems:
+        console.print(problem, style="red", markup=False)
+    return result, figures, of_outcome(result.outcome, result.cause, result.problems)
+
+
+def survey_progress(config: Config, until_tile: int | None = None) -> Progress:
+    """Return the progress of a survey that has not begun."""
+    panorama = config.panorama.geometry(config.analysis.size_px)
+    tiles = panorama.rows * panorama.columns
+    return Progress(
+        tiles=min(tiles, until_tile or tiles),
+        partitions=config.panorama.partitions,
+        analysis=config.analysis,
+        timing=config.timing,
+    )
+
+
+def latest_run(config: Config) -> Path:
+    """Return the newest folder of this run's name; raises ConfigError if there is none.
+
+    Folders are named by date and time, so the last by name is the newest.
+    """
+    found = sorted(config.run.out_dir.glob(f"????-??-??T??????_{config.run.name}"))
+    if not found:
+        raise ConfigError(
+            f"run.name = {config.run.name!r}: there is no run of this name in {config.run.out_dir} to go on "
+            "with; name its folder with --out"
+        )
+    return found[-1]

@@ -1,0 +1,266 @@
+"""The configuration of a run: one table a subject, units in the names of the keys.
+
+`load_config` reads a file with its overrides, `parse_config` a text. Both check everything,
+single values and how they fit together, and report all that is wrong at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .config_rules import checked, known_keys
+from .config_sources import find, gather, leaves, read
+from .geometry import Panorama, TileOrder
+from .imaging import Imaging, ScanTiming
+from .toml_text import dotted, toml_document
+
+Size = tuple[Annotated[int, Field(ge=1, le=65536)], Annotated[int, Field(ge=1, le=65536)]]
+StageMm = Annotated[float, Field(ge=-1000, le=1000)]
+PointMm = tuple[StageMm, StageMm]
+Percent = Annotated[float, Field(ge=0, le=100)]
+WorkingDistanceMm = Annotated[float, Field(gt=0, le=1000)]
+
+
+class Table(BaseModel):
+    """Base of all tables: frozen, no unknown keys, no conversion of types.
+
+    The text under each key is what the report of a mistake and the schema for editors show.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class RunTable(Table):
+    """The run and where it is recorded."""
+
+    name: str = Field(default="survey", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """name of the run and its folder: letters, digits, '.', '_' and '-'"""
+    out_dir: Path = Path("runs")
+    """directory of the run folders, relative to the current directory"""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """seed of everything random, recorded with the run"""
+
+
+class MicroscopeTable(Table):
+    """The instrument."""
+
+    driver: str = Field(min_length=1, examples=["simulated"])
+    """name of an installed driver, or "module:Class" of your own"""
+    options: dict[str, Any] = {}
+    """what the driver takes, see its documentation"""
+    beam_current_pa: float | None = Field(default=None, gt=0, lt=1e9)
+    """probe current in picoampere, to predict the dose; leave out if not known"""
+
+
+class AtCornersTable(Table):
+    """Values set at the three corners and interpolated as a plane over the panorama."""
+
+    working_distance_mm: tuple[WorkingDistanceMm, WorkingDistanceMm, WorkingDistanceMm] | None = None
+    """working distance in mm at each of the three corners; left out, it stays as it is"""
+    brightness_pct: tuple[Percent, Percent, Percent] | None = None
+    """brightness (black level) in percent at each of the three corners; left out, it stays as it is"""
+    contrast_pct: tuple[Percent, Percent, Percent] | None = None
+    """contrast (gain) in percent at each of the three corners; left out, it stays as it is"""
+
+
+class PanoramaTable(Table):
+    """The area of the specimen and how it is cut up."""
+
+    corners_mm: tuple[PointMm, PointMm, PointMm] = Field(examples=[((0.0, 0.0), (1.2, 0.0), (0.0, 0.8))])
+    """top left, top right and bottom left corner of the area, each [x, y] of the stage in mm"""
+    tile_fov_um: float = Field(gt=0, le=100_000, examples=[100.0])
+    """width of a field of view in micrometre; its height follows from scan.analysis.size_px"""
+    overlap_pct: float = Field(default=5.0, ge=0, lt=90)
+    """least overlap of neighbouring tiles in percent of the field of view"""
+    order: TileOrder = "serpentine"
+    """order of the tiles: there and back, or every row from the left"""
+    partitions: int = Field(default=4, ge=1, le=256)
+    """parts of a tile that are scanned and detected in turn: 2 or a square number"""
+    at_corners: AtCornersTable = AtCornersTable()
+
+    def geometry(self, size_px: tuple[int, int]) -> Panorama:
+        """Return the tiles of the area, for a field of view of (width, height) pixels.
+
+        Raises
+        ------
+        ValueError
+            The corners do not span a rectangle.
+        """
+        width_mm = self.tile_fov_um * 1e-3
+        fov_mm = (width_mm, width_mm * size_px[1] / size_px[0])
+        return Panorama(self.corners_mm, fov_mm, self.overlap_pct / 100)
+
+
+class ScanTable(Table):
+    """One set of imaging parameters."""
+
+    size_px: Size = Field(examples=[(768, 768)])
+    """[width, height] of the whole field of view in pixels"""
+    dwell_ns: float = Field(gt=0, lt=1e12, examples=[300.0])
+    """time on each pixel in nanoseconds"""
+
+    def imaging(self) -> Imaging:
+        """Return the parameters as the scheduler wants them."""
+        return Imaging(self.size_px, self.dwell_ns)
+
+
+class TimingTable(Table):
+    """What a scan costs beside the dwell time."""
+
+    row_overhead_us: float = Field(default=0.0, ge=0, lt=1e9)
+    """flyback at the end of every line in microseconds"""
+    scan_overhead_ms: float = Field(default=0.0, ge=0, lt=1e9)
+    """fixed cost of every scan in milliseconds"""
+
+
+class ScanTables(Table):
+    """The fast scan, the analysis scan, and their cost in time."""
+
+    fast: ScanTable
+    analysis: ScanTable
+    timing: TimingTable | None = None
+    """what a scan costs beside the dwell time; left out, the driver's own figures count"""
+    order: Literal["paper", "hold_back"] = "paper"
+    """rescan as soon as regions are known, or hold rescans back to fill the time of detections"""
+
+
+class DetectTable(Table):
+    """Finding points of interest in the fast images."""
+
+    detector: str = Field(default="threshold_dbscan", min_length=1)
+    """name of an installed detector, or "module:Class" of your own"""
+    options: dict[str, Any] = {}
+    """what the detector takes, see its documentation"""
+    deadline_s: float = Field(default=60.0, gt=0, le=86400)
+    """seconds after which a detection is given up and its worker replaced"""
+    on_failure: Literal["rescan", "skip"] = "rescan"
+    """what becomes of a partition whose detection failed twice: rescan all of it, or nothing"""
+
+
+class RegionsTable(Table):
+    """What is rescanned around a point of interest."""
+
+    size_px: Size = (128, 128)
+    """[width, height] of the region around each point in analysis pixels"""
+    merge: Literal["mask", "bounding_box", "greedy"] = "greedy"
+    """how overlapping regions are joined; mask needs a scan generator that takes masks"""
+
+
+class WorkersTable(Table):
+    """The processes that detect."""
+
+    local: int = Field(default=0, ge=0, le=1024)
+    """detector processes on this computer; 0 is one for every spare core"""
+    listen: str = Field(default="", pattern=r"^(tcp://[^\s:/]+:[0-9]{1,5})?$")
+    """where workers of other computers join, tcp://ADDRESS:PORT; empty: local workers only"""
+
+
+class LimitsTable(Table):
+    """Bounds that keep a run safe."""
+
+    in_flight_mb: float = Field(default=512.0, gt=0, le=1e6)
+    """megabytes of images scanned and not yet recorded or detected; beyond it no scan begins"""
+    scan_attempts: int = Field(default=3, ge=1, le=100)
+    """how often a scan is tried before it is reported missing"""
+    min_free_disk_gb: float = Field(default=5.0, ge=0, le=1e6)
+    """gigabytes that must stay free on the disk of the run"""
+
+
+class Config(Table):
+    """Everything a run needs."""
+
+    run: RunTable = RunTable()
+    microscope: MicroscopeTable
+    panorama: PanoramaTable
+    scan: ScanTables
+    detect: DetectTable = DetectTable()
+    regions: RegionsTable = RegionsTable()
+    workers: WorkersTable = WorkersTable()
+    limits: LimitsTable = LimitsTable()
+
+    @property
+    def fast(self) -> Imaging:
+        """The parameters of the fast scan, theta_fast."""
+        return self.scan.fast.imaging()
+
+    @property
+    def analysis(self) -> Imaging:
+        """The parameters of the rescans, theta_analysis."""
+        return self.scan.analysis.imaging()
+
+    @property
+    def scale(self) -> int:
+        """Analysis pixels per fast pixel, the same on both axes."""
+        return self.scan.analysis.size_px[0] // self.scan.fast.size_px[0]
+
+    @property
+    def timing(self) -> ScanTiming | None:
+        """The overheads given; None leaves them to the driver."""
+        given = self.scan.timing
+        return ScanTiming(given.row_overhead_us, given.scan_overhead_ms) if given else None
+
+    def to_toml(self) -> str:
+        """Write the resolved configuration; `parse_config` reads it back to an equal one."""
+        return toml_document(self.model_dump(), known_keys(Config))
+
+
+def load_config(
+    path: str | Path | None = None, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None
+) -> Config:
+    """Read the configuration of a run.
+
+    Parameters
+    ----------
+    path
+        The file; None looks where `config_sources.find` says.
+    overrides
+        "key=value", as after `--set`; they win over the environment, which wins over the file.
+    environ
+        The environment variables, by default those of this process.
+
+    Raises
+    ------
+    ConfigError
+        With every problem at once.
+    """
+    environ = os.environ if environ is None else environ
+    file = find(path, environ)
+    return checked(Config, gather(read(file), overrides, environ, str(file)))
+
+
+def parse_config(
+    text: str, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None
+) -> Config:
+    """Read a configuration from TOML text; the environment counts only if it is given."""
+    return checked(Config, gather(text, overrides, environ))
+
+
+def origins(
+    config: Config,
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Say of every value where it comes from; the arguments are those `config` was loaded with."""
+    environ = os.environ if environ is None else environ
+    file = find(path, environ)
+    settings = gather(read(file), overrides, environ, str(file))
+    given = {key for key, _ in leaves(settings.data)}
+    return {
+        dotted(key): settings.origin(key) or (f"file {file}" if key in given else "default")
+        for key, value in leaves(config.model_dump())
+        if value is not None
+    }
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of the file, for editors that complete and check TOML."""
+    described = Config.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **described}

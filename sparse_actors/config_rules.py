@@ -1,0 +1,219 @@
+"""Checking a configuration as a whole, so that every problem is reported at once.
+
+Single values are checked by pydantic. What remains is how they fit together: each rule says
+which keys it reads and is applied when these are sound, whatever is wrong elsewhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from . import plugins
+from .config_report import came, describe
+from .config_sources import Settings
+from .errors import ConfigError
+from .geometry import partition_boxes
+from .toml_text import Key
+
+if TYPE_CHECKING:
+    from .config import Config
+
+MAX_TILES = 1_000_000
+MAX_BYTES_PER_PIXEL = 2
+
+
+def checked(model: type[Config], settings: Settings) -> Config:
+    """Return the configuration, or raise ConfigError with everything that is wrong with it."""
+    known = known_keys(model)
+    config, problems, unusable = _sound_part(model, settings.data, known)
+    for rule, keys in RULES.items():
+        if not any(_touches(key, bad) for key in keys for bad in unusable):
+            problems += rule(config)
+    if problems or settings.problems:
+        raise ConfigError(*settings.problems, *(_with_origin(text, settings) for text in problems))
+    return config
+
+
+def _with_origin(problem: str, settings: Settings) -> str:
+    """Add where the value comes from, if not from the file; every problem starts with its key."""
+    key = re.split("[ :]", problem, maxsplit=1)[0].split(".")
+    origin = settings.origin(tuple(key))
+    return f"{problem} [from {origin}]" if origin else problem
+
+
+def known_keys(model: type[BaseModel], above: Key = ()) -> dict[Key, str]:
+    """Return every key of a model, tables included, with what it means."""
+    keys: dict[Key, str] = {}
+    for name, field in model.model_fields.items():
+        example = f", for example {came(field.examples[0])}" if field.examples else ""
+        keys[*above, name] = (field.description or "") + example
+        if table := _table(field.annotation):
+            keys |= known_keys(table, (*above, name))
+    return keys
+
+
+def _table(annotation: Any) -> type[BaseModel] | None:
+    """Return the model behind an annotation, which may be optional."""
+    candidates = (annotation, *getattr(annotation, "__args__", ()))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _sound_part(
+    model: type[Config], given: Mapping[str, Any], known: Mapping[Key, str]
+) -> tuple[Config, list[str], set[Key]]:
+    """Validate, and put the default or the example in the place of what is wrong.
+
+    Returns
+    -------
+    config
+        A valid configuration: the one given, or a substitute for the rules to read.
+    problems
+        A sentence for each single value that is wrong.
+    unusable
+        The keys that are substitutes.
+    """
+    data = copy.deepcopy(dict(given))
+    problems: list[str] = []
+    unusable: set[Key] = set()
+    _add_tables(model, data)
+    while True:
+        try:
+            # As JSON, whose types are those of TOML: a list becomes a tuple, text never a number.
+            return model.model_validate_json(json.dumps(data, default=str)), problems, unusable
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        described, keys = describe(found, given, known)
+        if not unusable:
+            problems = list(described.values())
+        unusable |= keys
+        for entry in found:
+            if entry["type"] == "extra_forbidden":
+                _replace(model, data, tuple(str(part) for part in entry["loc"]))
+        for key in keys:
+            _replace(model, data, key)
+        _add_tables(model, data)
+
+
+def _add_tables(model: type[BaseModel], data: dict[str, Any]) -> None:
+    """Add the required tables that are absent, so that their keys are missed, not they."""
+    for name, field in model.model_fields.items():
+        table = _table(field.annotation)
+        if table and field.is_required():
+            data.setdefault(name, {})
+        if table and isinstance(data.get(name), dict):
+            _add_tables(table, data[name])
+
+
+def _replace(model: type[BaseModel], data: dict[str, Any], key: Key) -> None:
+    """Take a value out; where there is no default, put the example of the schema in."""
+    *tables, name = key
+    current: type[BaseModel] | None = model
+    for part in tables:
+        data = data[part]
+        current = _table(current.model_fields[part].annotation) if current else None
+    data.pop(name, None)
+    field = current.model_fields.get(name) if current else None
+    if field and field.is_required() and field.examples:
+        data[name] = field.examples[0]
+
+
+def _touches(key: Key, other: Key) -> bool:
+    return key[: len(other)] == other or other[: len(key)] == key
+
+
+def _scale(config: Config) -> Iterator[str]:
+    fast, analysis = config.scan.fast.size_px, config.scan.analysis.size_px
+    if any(a % f or a // f != analysis[0] // fast[0] for f, a in zip(fast, analysis, strict=True)):
+        near = max(1, round(analysis[0] / fast[0]))
+        yield (
+            f"scan.analysis.size_px = {came(analysis)}: expected the same whole multiple of "
+            f"scan.fast.size_px = {came(fast)} on both axes, for example {came([n * near for n in fast])}"
+        )
+
+
+def _partitions(config: Config) -> Iterator[str]:
+    try:
+        partition_boxes(config.scan.fast.size_px, config.panorama.partitions)
+    except ValueError as error:
+        yield f"panorama.{error}"
+
+
+def _corners(config: Config) -> Iterator[str]:
+    try:
+        config.panorama.geometry(config.scan.analysis.size_px)
+    except ValueError as error:
+        yield f"panorama.corners_mm = {came(config.panorama.corners_mm)}: {error}"
+
+
+def _tiles(config: Config) -> Iterator[str]:
+    try:
+        panorama = config.panorama.geometry(config.scan.analysis.size_px)
+    except ValueError:
+        return  # _corners reports it.
+    tiles = panorama.columns * panorama.rows
+    if tiles > MAX_TILES:
+        yield (
+            f"panorama.corners_mm = {came(config.panorama.corners_mm)}: {tiles} tiles of tile_fov_um = "
+            f"{config.panorama.tile_fov_um:g}, expected at most {MAX_TILES}; the corners are in millimetres"
+        )
+
+
+def _brightness(config: Config) -> Iterator[str]:
+    values = config.panorama.at_corners
+    given = [n for n in ("brightness_pct", "contrast_pct") if getattr(values, n) is not None]
+    if len(given) == 1:
+        yield f"panorama.at_corners.{given[0]}: brightness_pct and contrast_pct are set together; give both"
+
+
+def _region(config: Config) -> Iterator[str]:
+    region, field = config.regions.size_px, config.scan.analysis.size_px
+    if region[0] > field[0] or region[1] > field[1]:
+        yield (
+            f"regions.size_px = {came(region)}: expected at most the field of view, "
+            f"scan.analysis.size_px = {came(field)}"
+        )
+
+
+def _in_flight(config: Config) -> Iterator[str]:
+    # A partition rescanned as a whole is the largest scan there can be.
+    try:
+        boxes = partition_boxes(config.scan.analysis.size_px, config.panorama.partitions)
+    except ValueError:
+        return  # _partitions reports it.
+    needed_mb = max(box.area for box in boxes) * MAX_BYTES_PER_PIXEL / 1e6
+    if config.limits.in_flight_mb < needed_mb:
+        yield (
+            f"limits.in_flight_mb = {config.limits.in_flight_mb:g}: expected at least {needed_mb:g}, one "
+            "partition at analysis resolution; raise it or use more partitions"
+        )
+
+
+def _driver(config: Config) -> Iterator[str]:
+    yield from plugins.check("microscope", config.microscope.driver, config.microscope.options)
+
+
+def _detector(config: Config) -> Iterator[str]:
+    yield from plugins.check("detector", config.detect.detector, config.detect.options)
+
+
+_FAST, _ANALYSIS = ("scan", "fast", "size_px"), ("scan", "analysis", "size_px")
+_PARTITIONS, _CORNERS = ("panorama", "partitions"), ("panorama", "corners_mm")
+
+RULES: dict[Callable[[Config], Iterator[str]], tuple[Key, ...]] = {
+    _scale: (_ANALYSIS, _FAST),
+    _partitions: (_PARTITIONS,),
+    _corners: (_CORNERS,),
+    _tiles: (_CORNERS, ("panorama", "tile_fov_um"), ("panorama", "overlap_pct"), _ANALYSIS),
+    _brightness: (("panorama", "at_corners"),),
+    _region: (("regions", "size_px"), _ANALYSIS),
+    _in_flight: (("limits", "in_flight_mb"), _PARTITIONS, _ANALYSIS),
+    _driver: (plugins.NAME_KEY["microscope"], plugins.OPTIONS_KEY["microscope"]),
+    _detector: (plugins.NAME_KEY["detector"], plugins.OPTIONS_KEY["detector"]),
+}
+"""Each rule with the keys it reads."""

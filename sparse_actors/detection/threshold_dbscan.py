@@ -1,0 +1,104 @@
+"""The detector of the SPARSE paper: upsample, threshold, DBSCAN (section 3.2)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_actors.contracts.detector import Pois
+from sparse_actors.errors import ConfigError
+
+from .bits import WORD
+from .dbscan import cluster_segments, cluster_statistics
+from .upsampling import Interpolation, Upsampling
+
+Polarity = Literal["dark", "bright"]
+
+
+class ThresholdDbscan:
+    """Finds clusters of dark (or bright) pixels in the upsampled fast image.
+
+    Parameters
+    ----------
+    threshold
+        Grey levels: a pixel is a candidate when its value is below it (dark) or above it (bright).
+    eps_px
+        Largest distance of neighbouring candidates, analysis pixels.
+    min_points
+        Candidates within `eps_px`, the pixel itself included, that make a core point of a cluster.
+    interpolation
+        Kernel of the upsampling.
+    polarity
+        Whether features are darker or brighter than what surrounds them.
+    min_area_px
+        Clusters of fewer analysis pixels are left out.
+
+    Raises
+    ------
+    ConfigError
+        With every option that is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        threshold: float = 55.0,
+        eps_px: float = 1.0,
+        min_points: int = 5,
+        interpolation: Literal["bicubic", "lanczos"] = "bicubic",
+        polarity: Literal["dark", "bright"] = "dark",
+        min_area_px: int = 1,
+    ) -> None:
+        problems = [
+            f"{name} = {value!r}: expected {expected}"
+            for name, value, accepted, expected in (
+                ("threshold", threshold, 0 <= threshold <= 65_536, "0 to 65536 grey levels"),
+                ("eps_px", eps_px, 0 < eps_px < math.inf, "a number of pixels above 0"),
+                ("min_points", min_points, min_points >= 1, "at least 1"),
+                (
+                    "interpolation",
+                    interpolation,
+                    interpolation in get_args(Interpolation),
+                    "bicubic or lanczos",
+                ),
+                ("polarity", polarity, polarity in get_args(Polarity), "dark or bright"),
+                ("min_area_px", min_area_px, min_area_px >= 1, "at least 1"),
+            )
+            if not accepted
+        ]
+        if problems:
+            raise ConfigError(*problems)
+        self._threshold = threshold
+        self._eps_px = eps_px
+        self._min_points = min_points
+        self._interpolation: Interpolation = interpolation
+        self._polarity: Polarity = polarity
+        self._min_area_px = min_area_px
+
+    def detect(self, image: NDArray[Any], scale: int) -> Pois:
+        """Find the clusters of a fast image, (rows, columns) of uint8 or uint16.
+
+        Returns
+        -------
+        Pois
+            Centroid and bounding box of each cluster in analysis pixels. The score is the signal that is
+            missing (dark) or in excess (bright), summed over the cluster: grey levels times pixels.
+        """
+        upsampling = Upsampling(image, scale, self._interpolation)
+        columns = upsampling.shape[1]
+        if self._polarity == "dark":
+            bitmap = upsampling.below(math.ceil(self._threshold))
+        else:
+            bitmap = ~upsampling.below(math.floor(self._threshold) + 1)
+            if columns % WORD:
+                bitmap[:, -1] &= np.uint64((1 << columns % WORD) - 1)
+        segments = cluster_segments(bitmap, columns, self._eps_px, self._min_points)
+        clusters = cluster_statistics(segments)
+        sums = upsampling.sums(segments.row, segments.first, segments.last)
+        signal = np.bincount(segments.cluster, sums, minlength=len(clusters))
+        score = np.abs(self._threshold * clusters.area_px - signal)
+        kept = clusters.area_px >= self._min_area_px
+        return Pois(xy_px=clusters.centroid_px[kept], score=score[kept], boxes_px=clusters.boxes_px[kept])

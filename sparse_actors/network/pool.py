@@ -1,0 +1,204 @@
+"""The worker pool: detection in processes of their own, behind one socket."""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sparse_actors import wire
+from sparse_actors.errors import ConfigError, WireError
+from sparse_actors.messages import ActorFailed, DetectImage, Message, MessageRefused, WorkerWelcome
+
+from .local_workers import LocalWorkers
+from .router import Router, check_listen
+from .worker_book import Effect, Kill, Publish, Refuse, Send, WorkerBook
+
+POLL_S = 0.05
+"""How long the death of a local worker may go unseen."""
+MAX_OPEN_JOBS = 64
+
+
+class WorkerPool:
+    """Port on the bus that hands images to detector workers and publishes what they return.
+
+    One thread owns the socket and the local processes; the decisions are in `WorkerBook`.
+
+    Parameters
+    ----------
+    publish
+        Called with every message, from the pool's thread.
+    now
+        Unix time (s) on a clock that never steps.
+    detector, options
+        Name or "module:Class" of the detector, and its options.
+    deadline_s
+        Longest time for one image, from when a worker takes it.
+    local_workers
+        Number of worker processes on this machine.
+    listen
+        A further endpoint for workers started by hand, such as "tcp://127.0.0.1:5555", or "".
+    token
+        Secret that those must show; empty makes a random one.
+    heartbeat_s, silence_s
+        Period of the heartbeats, and the silence after which a side is held for dead.
+    join_s
+        Longest time in which a worker must load its detector.
+    restart_budget, restart_window_s
+        So many deaths of a local worker in so long a time are each followed by a restart at once.
+    log
+        File that gets what local workers print; None discards it.
+
+    Raises
+    ------
+    ConfigError
+        `listen` is not a loopback address, or the options cannot be sent to a worker.
+    """
+
+    name = "workers"
+    accepts: tuple[type[Message], ...] = (DetectImage,)
+
+    def __init__(
+        self,
+        *,
+        publish: Callable[[Message], None],
+        now: Callable[[], float],
+        detector: str,
+        options: Mapping[str, Any],
+        deadline_s: float,
+        local_workers: int,
+        listen: str = "",
+        token: str = "",
+        heartbeat_s: float = 1.0,
+        silence_s: float = 5.0,
+        join_s: float = 120.0,
+        restart_budget: int = 5,
+        restart_window_s: float = 60.0,
+        log: Path | None = None,
+    ) -> None:
+        welcome = WorkerWelcome(
+            detector=detector,
+            options=dict(options),
+            heartbeat_s=heartbeat_s,
+            silence_s=silence_s,
+            deadline_s=deadline_s,
+        )
+        try:
+            wire.decode(wire.encode(welcome))
+        except (WireError, TypeError) as error:
+            raise ConfigError(f"[detect] options {options} cannot be sent to a worker: {error}") from None
+        check_listen(listen)
+        self.token = token or secrets.token_urlsafe(32)
+        self._publish = publish
+        self._now = now
+        self._listen = listen
+        self._book = WorkerBook(welcome=welcome, token=self.token, join_s=join_s)
+        self._local = LocalWorkers(
+            count=local_workers, restart_budget=restart_budget, restart_window_s=restart_window_s, log=log
+        )
+        self._inbox: queue.SimpleQueue[DetectImage] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._router: Router | None = None
+        self._thread: threading.Thread | None = None
+        self._stop_timeout_s = 0.0
+        self._refused = 0
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where workers connect: the private endpoint, then `listen`; empty unless open."""
+        router = self._router
+        return tuple(router.endpoints) if router else ()
+
+    def start(self) -> None:
+        """Open the socket and start the workers; they join as they become ready."""
+        router = self._router = Router(self._listen)
+        self._thread = threading.Thread(target=self._run, args=(router,), name="workers", daemon=True)
+        self._thread.start()
+
+    def offer(self, message: Message) -> bool:
+        """Take an order; False when the pool is full or closed. Never blocks."""
+        with self._lock:
+            is_full = self._inbox.qsize() + self._book.open_jobs >= MAX_OPEN_JOBS
+            if self._router is None or is_full or not isinstance(message, DetectImage):
+                return False
+            self._inbox.put(message)
+            self._router.wake()
+        return True
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Dismiss the workers and wait for their end; open jobs are not answered any more.
+
+        Parameters
+        ----------
+        timeout_s
+            Workers that have not gone by then are killed.
+        """
+        with self._lock:
+            router, self._router = self._router, None
+            self._stop_timeout_s = timeout_s
+            if router is not None:
+                router.wake()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, router: Router) -> None:
+        try:
+            while self._router is not None:
+                self._turn(router)
+            self._apply(router, self._book.dismiss_all("the run ended"))
+        except Exception as error:
+            with self._lock:
+                self._router = None
+            self._publish(ActorFailed(actor=self.name, error=repr(error), is_final=True))
+            for effect in self._book.abandon(f"the worker pool failed: {error!r}"):
+                self._publish(effect.message)
+        finally:
+            self._local.stop(self._stop_timeout_s)
+            router.close()
+
+    def _turn(self, router: Router) -> None:
+        """Do what there is to do, then return within POLL_S."""
+        for name, token in self._local.start_missing(router.endpoints[0], self._now()):
+            self._book.expect(name, token, self._now())
+        router.wait(POLL_S)
+        while not self._inbox.empty():
+            self._apply(router, self._book.submit(self._inbox.get(), self._now()))
+        for peer, message in router.received():
+            self._apply(router, self._decide(peer, message))
+        now_s = self._now()
+        for name, reason in self._local.ended(now_s):
+            self._apply(router, self._book.worker_died(name, reason))
+        self._apply(router, self._book.tick(now_s, self._local.why_resting(now_s)))
+
+    def _decide(self, peer: bytes, message: Message | WireError) -> list[Effect]:
+        """Let the book judge a message; whatever a peer makes go wrong costs it the message only."""
+        if isinstance(message, WireError):
+            return [Refuse(str(message))]
+        try:
+            return self._book.receive(peer, message, self._now())
+        except Exception as error:
+            return [Refuse(f"{type(message).__name__}: {error!r}")]
+
+    def _apply(self, router: Router, effects: Iterable[Effect]) -> None:
+        todo = deque(effects)
+        while todo:
+            match todo.popleft():
+                case Publish(message):
+                    self._publish(message)
+                case Send(peer, message):
+                    if not router.send(peer, message):
+                        todo.extend(self._book.unreachable(peer))
+                case Kill(worker, reason, is_overdue):
+                    self._local.kill(worker, reason, is_forgiven=is_overdue)
+                case Refuse(reason):
+                    self._refuse(reason)
+
+    def _refuse(self, reason: str) -> None:
+        # A flood must not flood the journal too: told at 1, 2, 4, 8 ...
+        self._refused += 1
+        if self._refused & (self._refused - 1) == 0:
+            self._publish(MessageRefused(origin="workers", reason=reason[:200], count=self._refused))

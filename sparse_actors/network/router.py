@@ -1,0 +1,169 @@
+"""The daemon's side of the workers' socket: bounded, validated, closed without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from sparse_actors import wire
+from sparse_actors.contracts.detector import MAX_POIS
+from sparse_actors.errors import ConfigError, WireError
+from sparse_actors.messages import Message
+
+MAX_MESSAGES_PER_TURN = 1000
+MAX_INCOMING_BYTES = 1_000_000 + MAX_POIS * 8 * (2 + 1 + 4)
+"""Largest frame a worker has reason to send."""
+HIGH_WATER_MARK = 16
+"""Messages waiting for one peer: a job and some heartbeats."""
+HANDSHAKE_MS = 5000
+MAX_SOCKET_PATH = 100
+"""Bytes; the systems' limits are 104 and 108."""
+
+_FAILED_HANDSHAKES = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+
+
+class Router:
+    """A ROUTER socket on a private endpoint, and on a further loopback one if wanted.
+
+    All methods but `wake` belong to one thread at a time.
+
+    Parameters
+    ----------
+    listen
+        Further endpoint, such as "tcp://127.0.0.1:5555", or "".
+
+    Raises
+    ------
+    ConfigError
+        `listen` is not a free port of a loopback address.
+    """
+
+    def __init__(self, listen: str) -> None:
+        check_listen(listen)
+        with contextlib.ExitStack() as stack:
+            context = zmq.Context()
+            # Last in, first out: the context is gone before the directory of its socket is removed.
+            directory = _private_directory(stack)
+            stack.callback(context.destroy, linger=0)
+            self._socket = _limited_socket(context)
+            self._monitor = self._socket.get_monitor_socket(_FAILED_HANDSHAKES)
+            self._socket.bind("tcp://127.0.0.1:*" if directory is None else f"ipc://{directory / 'workers'}")
+            self.endpoints = [self._socket.getsockopt_string(zmq.LAST_ENDPOINT)]
+            """Where workers connect: the private endpoint, then `listen`."""
+            if listen:
+                try:
+                    self._socket.bind(listen)
+                except zmq.ZMQError as error:
+                    raise ConfigError(f"[workers] listen = {listen!r}: {error.strerror}") from None
+                self.endpoints.append(self._socket.getsockopt_string(zmq.LAST_ENDPOINT))
+            self._wake_sender, self._wake_receiver = socket.socketpair()
+            for end in self._wake_sender, self._wake_receiver:
+                end.setblocking(False)
+                stack.callback(end.close)
+            self._poller = zmq.Poller()
+            for source in self._socket, self._monitor, self._wake_receiver:
+                self._poller.register(source, zmq.POLLIN)
+            self._closing = stack.pop_all()
+
+    def wake(self) -> None:
+        """End a `wait`, from any thread."""
+        # A full buffer means that a wake-up is under way already.
+        with contextlib.suppress(BlockingIOError):
+            self._wake_sender.send(b"\0")
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until something can be received, `wake`, or the timeout."""
+        self._poller.poll(int(timeout_s * 1000))
+        with contextlib.suppress(BlockingIOError):
+            self._wake_receiver.recv(4096)
+
+    def send(self, peer: bytes, message: Message) -> bool:
+        """Send without waiting; False when the peer is gone or does not read."""
+        try:
+            self._socket.send_multipart([peer, *wire.encode(message)], flags=zmq.NOBLOCK, copy=False)
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                return False
+            raise
+        return True
+
+    def received(self) -> Iterator[tuple[bytes, Message | WireError]]:
+        """Yield what has come, at most MAX_MESSAGES_PER_TURN: a peer and its message or what is wrong."""
+        for _ in range(MAX_MESSAGES_PER_TURN):
+            if self._monitor.poll(0):
+                endpoint = recv_monitor_message(self._monitor)["endpoint"]
+                yield b"", WireError(f"a peer on {endpoint.decode(errors='replace')} does not speak ZMTP")
+            try:
+                peer, frames = self._receive_frames()
+            except zmq.Again:
+                return
+            try:
+                yield peer, wire.decode(frames)
+            except WireError as error:
+                yield peer, error
+
+    def close(self) -> None:
+        """Close everything and remove the private directory."""
+        self._closing.close()
+
+    def _receive_frames(self) -> tuple[bytes, list[memoryview]]:
+        peer = self._socket.recv(zmq.NOBLOCK)
+        frames: list[memoryview] = []
+        while self._socket.getsockopt(zmq.RCVMORE):
+            frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+            if len(frames) < wire.MAX_ARRAYS + 2:  # One more than `decode` accepts.
+                frames.append(frame.buffer)
+        return peer, frames
+
+
+def check_listen(listen: str) -> None:
+    """Raise ConfigError unless `listen` is empty or the TCP endpoint of a loopback address."""
+    if not listen:
+        return
+    match = re.fullmatch(r"tcp://(?:\[(?P<v6>[0-9a-f:]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5}|\*)", listen)
+    try:
+        is_loopback = match is not None and ipaddress.ip_address(match["v6"] or match["v4"]).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise ConfigError(
+            f"[workers] listen = {listen!r}: expected a loopback address such as 'tcp://127.0.0.1:5555'. "
+            "Workers on other machines reach it through a tunnel (ssh -R)."
+        )
+
+
+def _limited_socket(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    router = context.socket(zmq.ROUTER)
+    router.linger = 0
+    router.sndhwm = router.rcvhwm = HIGH_WATER_MARK
+    router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    router.setsockopt(zmq.MAXMSGSIZE, MAX_INCOMING_BYTES)
+    router.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    router.setsockopt(zmq.IPV6, 1)
+    return router
+
+
+def _private_directory(stack: contextlib.ExitStack) -> Path | None:
+    """Make a directory that only this user can enter, for a socket; None where there are none."""
+    if sys.platform == "win32":
+        return None
+    directory = Path(tempfile.mkdtemp(prefix="sparse-actors-"))
+    if len(bytes(directory)) + len("/workers") > MAX_SOCKET_PATH:
+        directory.rmdir()
+        directory = Path(tempfile.mkdtemp(prefix="sparse-actors-", dir="/tmp"))
+    stack.callback(shutil.rmtree, directory, ignore_errors=True)
+    return directory

@@ -1,0 +1,83 @@
+"""Everything about a survey that is known before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from sparse_actors.geometry import Panorama, PartitionId, PixelBox, TileIndex, TileOrder, partition_boxes
+from sparse_actors.imaging import Imaging, ScanTiming
+from sparse_actors.messages import MoveToTile, Scan, ScanId
+
+Merging = Literal["mask", "bounding_box", "greedy"]
+ScanOrderPolicy = Literal["paper", "hold_back"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurveyPlan:
+    """The survey as configured, in domain terms.
+
+    The corner values are (top left, top right, bottom left), or None where nothing is to be set.
+    """
+
+    panorama: Panorama
+    fast: Imaging
+    analysis: Imaging
+    partitions: int
+    region_px: tuple[int, int]
+    merging: Merging
+    timing: ScanTiming | None
+    """None: what the driver declares."""
+    tile_order: TileOrder = "serpentine"
+    scan_order: ScanOrderPolicy = "paper"
+    working_distance_mm: tuple[float, float, float] | None = None
+    brightness_pct: tuple[float, float, float] | None = None
+    contrast_pct: tuple[float, float, float] | None = None
+    detection_deadline_s: float = 60.0
+    rescan_when_detection_fails: bool = True
+    scan_attempts: int = 3
+    in_flight_bytes: int = 512_000_000
+    until_tile: int | None = None
+    """Only so many tiles, in scan order."""
+
+    @cached_property
+    def scale(self) -> int:
+        """Analysis pixels per fast pixel."""
+        return self.analysis.size_px[0] // self.fast.size_px[0]
+
+    @cached_property
+    def tiles(self) -> tuple[TileIndex, ...]:
+        """The tiles to survey, in order."""
+        return tuple(self.panorama.tiles(self.tile_order))[: self.until_tile]
+
+    @cached_property
+    def _boxes(self) -> tuple[PixelBox, ...]:
+        return partition_boxes(self.fast.size_px, self.partitions)
+
+    def fast_scans(self, tile: TileIndex) -> tuple[Scan, ...]:
+        """Return the fast scans of a tile, one for each partition."""
+        return tuple(
+            Scan(ScanId(PartitionId(tile, index)), box, self.fast) for index, box in enumerate(self._boxes)
+        )
+
+    def analysis_box(self, partition: PartitionId) -> PixelBox:
+        """Return the box of a partition on the analysis grid."""
+        return self._boxes[partition.index].scaled(self.scale)
+
+    def move(self, tile: TileIndex, attempt: int) -> MoveToTile:
+        """Return the order that brings a tile into the field of view, with its optics."""
+
+        def at(values: tuple[float, float, float] | None) -> float | None:
+            return None if values is None else self.panorama.plane(values, tile)
+
+        x_mm, y_mm = self.panorama.centre_mm(tile)
+        return MoveToTile(
+            tile=tile,
+            attempt=attempt,
+            x_mm=x_mm,
+            y_mm=y_mm,
+            working_distance_mm=at(self.working_distance_mm),
+            brightness_pct=at(self.brightness_pct),
+            contrast_pct=at(self.contrast_pct),
+        )

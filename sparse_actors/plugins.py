@@ -1,0 +1,161 @@
+"""Finding drivers and detectors by name: the only way they come into the program.
+
+A plugin is named by its entry point (group `sparse_actors.microscopes` or
+`sparse_actors.detectors`) or as "module:Class". Its options are the keyword arguments of the
+class; their names and types are checked before anything is built.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import inspect
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError, create_model
+
+from .config_report import describe
+from .contracts.microscope import Microscope
+from .errors import ConfigError, PluginError, SparseActorsError
+from .toml_text import Key, dotted, toml_value
+
+Kind = Literal["microscope", "detector"]
+
+GROUPS: dict[Kind, str] = {"microscope": "sparse_actors.microscopes", "detector": "sparse_actors.detectors"}
+NAME_KEY: dict[Kind, Key] = {"microscope": ("microscope", "driver"), "detector": ("detect", "detector")}
+OPTIONS_KEY: dict[Kind, Key] = {"microscope": ("microscope", "options"), "detector": ("detect", "options")}
+
+
+def available(kind: Kind) -> dict[str, str]:
+    """Return the installed plugins: name and origin, "module:Class (distribution version)"."""
+    return {
+        point.name: f"{point.value} ({point.dist.name} {point.dist.version})" if point.dist else point.value
+        for point in sorted(importlib.metadata.entry_points(group=GROUPS[kind]))
+    }
+
+
+def load(kind: Kind, name: str) -> type[Any]:
+    """Return the class of a plugin.
+
+    A "module:Class" is looked for in the current directory too, after everything installed.
+
+    Raises
+    ------
+    PluginError
+        No such plugin, it cannot be imported, or it is not what its kind must be.
+    """
+    installed = {point.name: point.value for point in importlib.metadata.entry_points(group=GROUPS[kind])}
+    target = installed.get(name, name)
+    module_name, _, class_name = target.partition(":")
+    if not (module_name and class_name):
+        close = difflib.get_close_matches(name, installed, n=1)
+        meant = f"did you mean {close[0]!r}? " if close else ""
+        raise PluginError(f"there is no {kind} {name!r}; {meant}{_choice(kind)}")
+    if target is name and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = importlib.import_module(module_name)
+        for part in class_name.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        # Whatever a foreign module raises on import, the reader needs its name and the reason.
+        reason = f"{type(error).__name__}: {error}"
+        raise PluginError(f"the {kind} {name!r} cannot be loaded: {reason}; {_choice(kind)}") from error
+    if not isinstance(found, type):
+        raise PluginError(f"the {kind} {name!r} is not a class but {type(found).__name__}; {_choice(kind)}")
+    if kind == "microscope" and not issubclass(found, Microscope):
+        raise PluginError(f"the microscope {name!r} is no subclass of {Microscope.__module__}.Microscope")
+    if kind == "detector" and not callable(getattr(found, "detect", None)):
+        raise PluginError(f"the detector {name!r} needs a method detect(image, scale)")
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise PluginError(f"the {kind} {name!r} lacks the methods {missing}")
+    return found
+
+
+def check(kind: Kind, name: str, options: Mapping[str, Any]) -> list[str]:
+    """Return everything that is wrong with a plugin's name and options, without building it."""
+    try:
+        _checked(load(kind, name), kind, options)
+    except PluginError as error:
+        return [f"{dotted(NAME_KEY[kind])} = {toml_value(name)}: {error}"]
+    except ConfigError as error:
+        return list(error.problems)
+    return []
+
+
+def build(kind: Kind, name: str, options: Mapping[str, Any]) -> Any:
+    """Load a plugin and call it with its options.
+
+    Raises
+    ------
+    ConfigError
+        Unknown, missing or ill-typed options, all at once; or the class refused their values.
+    PluginError
+        The class cannot be loaded or failed otherwise.
+    """
+    plugin = load(kind, name)
+    arguments = _checked(plugin, kind, options)
+    try:
+        return plugin(**arguments)
+    except SparseActorsError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{dotted(OPTIONS_KEY[kind])}: {name} says: {error}") from error
+    except Exception as error:
+        raise PluginError(f"the {kind} {name!r} does not start: {type(error).__name__}: {error}") from error
+
+
+def _choice(kind: Kind) -> str:
+    names = ", ".join(available(kind)) or "none"
+    return f'installed are {names}; a class of your own is named "module:Class"'
+
+
+def _checked(plugin: type[Any], kind: Kind, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Check options against the signature of the class and return them as it wants them.
+
+    They are checked as JSON, whose types are those of TOML: a list may become a tuple and text a
+    path, but text never becomes a number. Options whose annotation cannot be read are not checked.
+    """
+    parameters = _parameters(plugin)
+    is_open = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    named = [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    # Fields are numbered, with the option as alias, so that any name of an option is possible.
+    fields: dict[str, Any] = {
+        f"option_{i}": (
+            Any if p.annotation is p.empty else p.annotation,
+            Field(default=... if p.default is p.empty else p.default, alias=p.name),
+        )
+        for i, p in enumerate(named)
+    }
+    rules = ConfigDict(
+        strict=True, extra="allow" if is_open else "forbid", arbitrary_types_allowed=True, allow_inf_nan=False
+    )
+    model = create_model("Options", __config__=rules, **fields)
+    table = OPTIONS_KEY[kind]
+    try:
+        valid = model.model_validate_json(json.dumps(dict(options), default=str))
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        for one in errors:
+            one["loc"] = (*table, *one["loc"])
+        data: dict[str, Any] = {table[0]: {table[1]: options}}
+        known = {(*table, p.name): "" for p in named}
+        raise ConfigError(*describe(errors, data, known)[0].values()) from None
+    given = {p.name: getattr(valid, f"option_{i}") for i, p in enumerate(named) if p.name in options}
+    return given | (valid.model_extra or {})
+
+
+def _parameters(plugin: type[Any]) -> list[inspect.Parameter]:
+    try:
+        signature = inspect.signature(plugin, eval_str=True)
+    except NameError:  # An annotation that exists for the type checker only.
+        signature = inspect.signature(plugin)
+        plain = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+        signature = signature.replace(parameters=plain)
+    return list(signature.parameters.values())

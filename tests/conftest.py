@@ -1,0 +1,48 @@
+"""What holds for every test: nothing is left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def _children() -> set[int]:
+    """Process ids of live children; empty where /proc does not tell."""
+    found = set()
+    for task in Path("/proc/self/task").glob("*/children"):
+        try:
+            found |= {int(pid) for pid in task.read_text().split()}
+        except OSError:
+            continue
+    return {pid for pid in found if not _is_tracker(pid)}
+
+
+def _is_tracker(pid: int) -> bool:
+    """Whether a child is a resource tracker of the standard library, which ends with this process."""
+    try:
+        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a thread or a process."""
+    threads, children = set(threading.enumerate()), _children()
+    yield
+    deadline = time.monotonic() + 5
+    while True:
+        left = [t.name for t in threading.enumerate() if t not in threads and t.is_alive()]
+        processes = _children() - children
+        if not (left or processes):
+            return
+        if time.monotonic() > deadline:
+            pytest.fail(f"left behind: threads {left}, processes {sorted(processes)}")
+        for thread in set(threading.enumerate()) - threads:
+            thread.join(0.1)
+        if processes and not left:
+            threading.Event().wait(0.05)

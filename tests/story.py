@@ -1,0 +1,194 @@
+"""A survey on the virtual bus: real behaviours, a model microscope, disk and worker pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from sparse_actors.actors.detector_actor import DetectorActor
+from sparse_actors.actors.microscope_actor import Instrument, MicroscopeActor
+from sparse_actors.actors.partition_scheduler import PartitionScheduler
+from sparse_actors.actors.recorder import Recorder
+from sparse_actors.actors.region_planner import RegionPlanner
+from sparse_actors.contracts.detector import Pois
+from sparse_actors.contracts.microscope import Microscope, MicroscopeState, ScanLimits
+from sparse_actors.errors import JournalError, MicroscopeError
+from sparse_actors.geometry import Panorama, PixelBox
+from sparse_actors.imaging import Imaging, ScanTiming
+from sparse_actors.messages import (
+    After,
+    DetectImage,
+    DetectionReturned,
+    Effect,
+    Message,
+    RunFinished,
+    RunStarted,
+    Scan,
+    ScanId,
+)
+from sparse_actors.planning.survey_plan import SurveyPlan
+from sparse_actors.planning.survey_state import SurveyState
+from sparse_actors.runtime.virtual import Delivery, Fault, VirtualBus
+
+START = MicroscopeState(x_mm=5.0, y_mm=5.0)
+DETECTION_S = 0.05
+
+
+class ModelMicroscope(Microscope):
+    """Its pixels tell where they are from; its time is the virtual bus's."""
+
+    name = "model"
+
+    def __init__(self, spend: Callable[[float], None]) -> None:
+        self._spend = spend
+        self.state = START
+        self.is_connected = False
+        self.scans: list[tuple[PixelBox, tuple[int, int]]] = []
+        self.fail_next = 0
+        self.resets = 0
+
+    limits = ScanLimits(timing=ScanTiming(row_overhead_us=1, scan_overhead_ms=1), timing_source="declared")
+
+    def connect(self) -> None:
+        self.is_connected = True
+
+    def disconnect(self) -> None:
+        self.is_connected = False
+
+    def get_state(self) -> MicroscopeState:
+        return self.state
+
+    def prepare(self) -> None:
+        self._spend(1.0)
+
+    def scan_area(self, box: PixelBox, dwell_ns: float, window_px: tuple[int, int]) -> Any:
+        if self.fail_next:
+            self.fail_next -= 1
+            raise MicroscopeError("scan generator tripped")
+        self.scans.append((box, window_px))
+        self._spend(self.limits.timing.duration_s(box.area, box.height, dwell_ns))
+        return picture(self.state, box)
+
+    def move_stage(self, x_mm: float, y_mm: float) -> None:
+        self._spend(0.5)
+        self.state = MicroscopeState(x_mm=x_mm, y_mm=y_mm)
+
+    def reset_microscope(self, state: MicroscopeState) -> None:
+        self.resets += 1
+        self.state = state
+
+    def save_metadata(self, path: Any) -> None:
+        raise NotImplementedError
+
+
+def picture(state: MicroscopeState, box: PixelBox) -> Any:
+    rows, columns = np.mgrid[box.top : box.bottom, box.left : box.right]
+    return ((rows * 7 + columns * 3 + round(state.x_mm * 1e4) + round(state.y_mm * 1e4)) % 251).astype(
+        np.uint8
+    )
+
+
+class MemoryDisk:
+    """Store and journal of a run that outlive the actors, as a disk does."""
+
+    def __init__(self) -> None:
+        self.slabs: dict[str, dict[ScanId, Any]] = {}
+        self.journal: list[Message] = []
+
+    def reserve(self, slab: str, scans: tuple[Scan, ...], pixel_type: str) -> None:
+        self.slabs.setdefault(slab, {})
+
+    def write(self, slab: str, scan: Scan, image: Any) -> int:
+        assert scan.id not in self.slabs[slab], f"{scan.id} written twice"
+        self.slabs[slab][scan.id] = image
+        return int(image.sum())
+
+    def read(self, slab: str, scan: Scan, crc32: int) -> Any:
+        image = self.slabs[slab][scan.id]
+        if int(image.sum()) != crc32:
+            raise JournalError("checksum")
+        return image
+
+    def append(self, message: Message) -> None:
+        self.journal.append(message)
+
+    def sync(self) -> None:
+        pass
+
+
+class ModelPool:
+    """Finds one point in the middle of every image, after a while."""
+
+    accepts = (DetectImage,)
+
+    def handle(self, message: DetectImage | DetectionReturned) -> Iterator[Effect]:
+        if isinstance(message, DetectionReturned):
+            yield message
+            return
+        rows, columns = message.image.shape
+        done = DetectionReturned(
+            partition=message.partition,
+            attempt=message.attempt,
+            pois=Pois.at([(columns * message.scale / 2, rows * message.scale / 2), (3, 3)]),
+            worker="model",
+            elapsed_s=DETECTION_S,
+        )
+        yield After(DETECTION_S, done)
+
+
+def survey(columns: int = 2, **changes: Any) -> SurveyPlan:
+    settings: dict[str, Any] = {
+        "panorama": Panorama(((0, 0), (0.1 * columns, 0), (0, 0.1)), (0.1, 0.1)),
+        "fast": Imaging((16, 16), 1000),
+        "analysis": Imaging((64, 64), 1000),
+        "partitions": 4,
+        "region_px": (8, 8),
+        "merging": "greedy",
+        "timing": None,
+    }
+    return SurveyPlan(**(settings | changes))
+
+
+class Story:
+    """Everything of one run; `tell` lets it happen."""
+
+    def __init__(self, plan: SurveyPlan, disk: MemoryDisk | None = None) -> None:
+        self.plan = plan
+        self.disk = disk or MemoryDisk()
+        self.exposures: list[Message] = []
+        self.bus = VirtualBus()
+        self.microscope = ModelMicroscope(lambda seconds: self.bus.spend(seconds))
+
+    def tell(
+        self,
+        fault: Callable[[Delivery], Fault | None] = lambda delivery: None,
+        between: Callable[[VirtualBus], None] = lambda bus: None,
+    ) -> list[Message]:
+        """Run to the end and return everything that was published."""
+        self.bus = bus = VirtualBus(fault)
+        disk, plan = self.disk, self.plan
+        sessions = sum(isinstance(fact, RunStarted) for fact in disk.journal)
+        disk.append(
+            RunStarted(name="story", session=sessions, started_s=0, seed=1, version="0", config_toml="")
+        )
+        state = SurveyState(plan)
+        for fact in disk.journal:
+            state.learn(fact)
+        instrument = Instrument(self.microscope, state.to_restore)
+        bus.attach(
+            "microscope",
+            MicroscopeActor.accepts,
+            lambda: MicroscopeActor(instrument, self.exposures.append, bus.now),
+        )
+        bus.attach("recorder", Recorder.accepts, lambda: Recorder(disk, disk, tuple(disk.journal)))
+        bus.attach("detector", DetectorActor.accepts, lambda: DetectorActor(plan.scale))
+        bus.attach("workers", ModelPool.accepts, ModelPool)
+        bus.attach("planner", RegionPlanner.accepts, lambda: RegionPlanner(plan, tuple(disk.journal)))
+        bus.attach(
+            "scheduler", PartitionScheduler.accepts, lambda: PartitionScheduler(plan, tuple(disk.journal))
+        )
+        between(bus)
+        bus.run(RunFinished, limit=20_000)
+        return [message for _, message in bus.published]

@@ -1,0 +1,495 @@
+"""The worker pool with real processes: detectors that fail in every way, and hostile peers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+import zmq
+from odd_detectors import BAD, ENDLESS, FATAL, GOOD, image_that_means
+from zmq.utils.garbage import gc as zero_copy
+
+from sparse_actors import wire
+from sparse_actors.errors import ConfigError
+from sparse_actors.geometry import PartitionId, TileIndex
+from sparse_actors.messages import (
+    DetectImage,
+    DetectionLost,
+    DetectionReturned,
+    Heartbeat,
+    Message,
+    MessageRefused,
+    MicroscopeReset,
+    StopRun,
+    WorkerDismissed,
+    WorkerHello,
+    WorkerJoined,
+    WorkerLost,
+    WorkerReady,
+    WorkerWelcome,
+)
+from sparse_actors.network.pool import MAX_OPEN_JOBS, WorkerPool
+from sparse_actors.version import VERSION
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+WAIT_S = 30.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def zero_copy_thread() -> Iterator[None]:
+    """Have pyzmq's thread for sends without a copy before a test counts threads; it outlives any socket."""
+    zero_copy.start()
+    yield
+    zero_copy.stop()
+
+
+class PoolUnderTest:
+    """A pool, and what it published."""
+
+    def __init__(self, log: Path, **arguments: Any) -> None:
+        self._attempt = 0
+        self._published: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._log = log
+        settings: dict[str, Any] = {
+            "detector": "odd_detectors:Odd",
+            "options": {},
+            "deadline_s": WAIT_S,
+            "local_workers": 1,
+            "restart_budget": 10,
+        }
+        self.pool = WorkerPool(
+            publish=self._published.put, now=time.monotonic, log=log, **(settings | arguments)
+        )
+
+    def next(self, kind: type[AnyMessage]) -> AnyMessage:
+        """Wait for the next message of a kind; what comes before is passed over."""
+        give_up_s = time.monotonic() + WAIT_S
+        passed = []
+        while True:
+            try:
+                message = self._published.get(timeout=max(0.0, give_up_s - time.monotonic()))
+            except queue.Empty:
+                log = self._log.read_text() if self._log.exists() else ""
+                pytest.fail(f"no {kind.__name__}, only {passed}; the workers printed:\n{log}")
+            if isinstance(message, kind):
+                return message
+            passed.append(message)
+
+    def submit(self, image: np.ndarray[Any, Any], scale: int = 1) -> None:
+        self._attempt += 1
+        partition = PartitionId(TileIndex(0, 0), 0)
+        order = DetectImage(partition=partition, attempt=self._attempt, image=image, scale=scale)
+        assert self.pool.offer(order)
+
+    def detect(self, behaviour: str) -> DetectionReturned | DetectionLost:
+        self.submit(image_that_means(behaviour))
+        answer = self.next((DetectionReturned, DetectionLost))  # type: ignore[arg-type]
+        assert answer.attempt == self._attempt
+        return answer
+
+    def process_id(self) -> int:
+        answer = self.detect("process id")
+        assert isinstance(answer, DetectionReturned), answer
+        return int(answer.pois.score[0])
+
+    def nothing_more(self) -> bool:
+        return self._published.empty()
+
+
+OpenPool = Callable[..., PoolUnderTest]
+
+
+@pytest.fixture
+def open_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenPool]:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    with contextlib.ExitStack() as stack:
+
+        def start(**arguments: Any) -> PoolUnderTest:
+            under_test = PoolUnderTest(tmp_path / "workers.log", **arguments)
+            under_test.pool.start()
+            stack.callback(under_test.pool.close)
+            return under_test
+
+        yield start
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    give_up_s = time.monotonic() + WAIT_S
+    while not is_true():
+        assert time.monotonic() < give_up_s
+        threading.Event().wait(0.01)
+
+
+def is_running(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z"
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return not Path("/proc/self").exists()
+
+
+def a_worker(endpoint: str, token: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "sparse_actors", "worker", endpoint],
+        env=os.environ | {"SPARSE_ACTORS_WORKER_TOKEN": token},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+# -- detectors -------------------------------------------------------------------------------------
+
+
+def test_points_come_back_in_analysis_pixels_from_the_worker_that_found_them(open_pool: OpenPool) -> None:
+    under_test = open_pool()
+    joined = under_test.next(WorkerJoined)
+    assert joined.worker == "local-1"
+    assert joined.pid == under_test.process_id() != os.getpid()
+    image = image_that_means("centre of mass", (300, 200))
+    image[100, 150] = 60_000
+    under_test.submit(image, scale=4)
+    answer = under_test.next(DetectionReturned)
+    assert np.allclose(answer.pois.xy_px, [[150, 100]], atol=0.1)
+    assert answer.worker == "local-1"
+    assert 0 < answer.elapsed_s < WAIT_S
+    for behaviour in GOOD.keys() - {"centre of mass"}:
+        assert isinstance(under_test.detect(behaviour), DetectionReturned), behaviour
+
+
+def test_a_detector_that_raises_or_returns_nonsense_is_named_and_its_worker_kept(open_pool: OpenPool) -> None:
+    under_test = open_pool()
+    pid = under_test.process_id()
+    for behaviour in BAD:
+        answer = under_test.detect(behaviour)
+        assert isinstance(answer, DetectionLost), behaviour
+        assert "'odd_detectors:Odd'" in answer.reason
+        assert behaviour in answer.reason
+        assert answer.worker == "local-1"
+    assert under_test.process_id() == pid
+
+
+def test_a_worker_that_dies_loses_its_job_and_is_replaced(open_pool: OpenPool) -> None:
+    under_test = open_pool()
+    for behaviour in FATAL:
+        before = under_test.next(WorkerJoined)
+        answer = under_test.detect(behaviour)
+        assert isinstance(answer, DetectionLost)
+        assert answer.reason == f"worker died: {behaviour}"
+        assert not is_running(before.pid)
+    assert under_test.process_id() > 0
+
+
+@posix_only
+def test_a_worker_killed_from_outside_loses_its_job_and_only_it(open_pool: OpenPool) -> None:
+    under_test = open_pool(local_workers=2)
+    joined = {j.worker: j.pid for j in (under_test.next(WorkerJoined), under_test.next(WorkerJoined))}
+    under_test.submit(image_that_means("hang"))
+    # The other worker is free: it answers while the first hangs.
+    free = under_test.process_id()
+    (busy,) = set(joined.values()) - {free}
+    started_s = time.monotonic()
+    os.kill(busy, signal.SIGKILL)
+    answer = under_test.next(DetectionLost)
+    assert answer.reason == "worker died: signal SIGKILL"
+    assert joined[answer.worker] == busy
+    assert time.monotonic() - started_s < 5
+    assert under_test.next(WorkerJoined).worker == answer.worker
+
+
+def test_a_detector_that_hangs_is_killed_at_its_deadline(open_pool: OpenPool) -> None:
+    under_test = open_pool(deadline_s=0.5, restart_budget=0)
+    for behaviour in ENDLESS:
+        pid = under_test.next(WorkerJoined).pid
+        started_s = time.monotonic()
+        answer = under_test.detect(behaviour)
+        assert isinstance(answer, DetectionLost)
+        assert answer.reason == "detector 'odd_detectors:Odd' exceeded its deadline of 0.5 s"
+        assert time.monotonic() - started_s >= 0.5
+        wait_until(lambda pid=pid: not is_running(pid))  # type: ignore[misc]
+    # Ending at a deadline is no fault of the worker, so that even a budget of 0 gives a new one.
+    under_test.next(WorkerJoined)
+    assert under_test.process_id() > 0
+
+
+@posix_only
+def test_an_idle_worker_that_stands_still_is_replaced(open_pool: OpenPool) -> None:
+    under_test = open_pool(heartbeat_s=0.2, silence_s=1.0)
+    pid = under_test.next(WorkerJoined).pid
+    os.kill(pid, signal.SIGSTOP)
+    assert under_test.next(WorkerLost).reason == "silent for 1 s"
+    assert under_test.next(WorkerJoined).pid != pid
+
+
+@pytest.mark.parametrize(
+    ("detector", "reason"),
+    [
+        ("odd_detectors:DiesAtOnce", "worker died: exit code 7"),
+        ("odd_detectors:Refuses", "the weights are missing"),
+        ("odd_detectors:Missing", "Missing"),
+    ],
+)
+def test_a_detector_that_never_starts_leaves_no_job_waiting(
+    open_pool: OpenPool, detector: str, reason: str
+) -> None:
+    under_test = open_pool(detector=detector, restart_budget=1)
+    under_test.submit(image_that_means("nothing"))
+    assert reason in under_test.next(WorkerLost).reason
+    assert reason in under_test.next(WorkerLost).reason
+    answer = under_test.next(DetectionLost)
+    assert reason.removeprefix("worker died: ") in answer.reason
+    assert "more than 1 times" in answer.reason
+    under_test.submit(image_that_means("nothing"))
+    assert under_test.next(DetectionLost).reason == answer.reason
+
+
+def test_a_worker_out_of_budget_is_tried_again_after_a_rest(open_pool: OpenPool) -> None:
+    under_test = open_pool(restart_budget=0, restart_window_s=1.0)
+    assert isinstance(under_test.detect("exit code 3"), DetectionLost)
+    answer = under_test.detect("nothing")
+    assert isinstance(answer, DetectionLost)
+    assert "exit code 3" in answer.reason
+    under_test.next(WorkerJoined)
+    assert isinstance(under_test.detect("nothing"), DetectionReturned)
+
+
+# -- peers -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dealer() -> Iterator[zmq.Socket[bytes]]:
+    context = zmq.Context()
+    dealer = context.socket(zmq.DEALER)
+    dealer.linger = 0
+    yield dealer
+    context.destroy(linger=0)
+
+
+def received(dealer: zmq.Socket[bytes]) -> Message:
+    assert dealer.poll(int(WAIT_S * 1000))
+    return wire.decode(dealer.recv_multipart())
+
+
+def hello(token: str, version: str = VERSION) -> WorkerHello:
+    return WorkerHello(token=token, version=version, host="pc", pid=1)
+
+
+def test_garbage_is_counted_and_ignored(open_pool: OpenPool, dealer: zmq.Socket[bytes]) -> None:
+    under_test = open_pool(listen="tcp://127.0.0.1:*")
+    under_test.next(WorkerJoined)
+    port = int(under_test.pool.endpoints[1].rpartition(":")[2])
+    dealer.connect(under_test.pool.endpoints[1])
+    partition = PartitionId(TileIndex(0, 0), 0)
+    kinds: list[Message] = [
+        Heartbeat(),
+        WorkerReady(),
+        MicroscopeReset(),
+        StopRun(reason="mine"),
+        DetectionLost(partition=partition, attempt=1, reason="", worker="local-1"),
+        WorkerLost(worker="local-1", reason=""),
+    ]
+    for message in kinds:
+        dealer.send_multipart(wire.encode(message))
+    for frames in ([b""], [b"\x93"], [b"x" * 40], [b"\0"] * 10_000, [b"", b"", b""]):
+        dealer.send_multipart(frames)
+    counts = [under_test.next(MessageRefused).count for _ in range(4)]
+    assert counts == [1, 2, 4, 8], "a flood is told at every doubling"
+    for raw in (
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        bytes(range(256)) * 64,
+        b"\xff" + bytes(9) + b"\x7f",
+    ) * 2:
+        with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as peer:
+            # The pool may hang up before everything is written.
+            with contextlib.suppress(OSError):
+                peer.sendall(raw)
+                peer.shutdown(socket.SHUT_WR)
+                while peer.recv(4096):
+                    pass
+    assert under_test.next(MessageRefused).count == 16
+    assert isinstance(under_test.detect("nothing"), DetectionReturned)
+
+
+def test_a_frame_larger_than_any_answer_costs_the_connection(
+    open_pool: OpenPool, dealer: zmq.Socket[bytes]
+) -> None:
+    under_test = open_pool(listen="tcp://127.0.0.1:*")
+    under_test.next(WorkerJoined)
+    monitor = dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    dealer.connect(under_test.pool.endpoints[1])
+    dealer.send(bytes(20_000_000))
+    assert monitor.poll(int(WAIT_S * 1000))
+    monitor.close()
+    assert isinstance(under_test.detect("nothing"), DetectionReturned)
+
+
+@pytest.mark.parametrize(("token", "version", "word"), [("guess", VERSION, "token"), ("", "0.0.0", "0.0.0")])
+def test_a_stranger_is_told_why_it_may_not_join(
+    open_pool: OpenPool, dealer: zmq.Socket[bytes], token: str, version: str, word: str
+) -> None:
+    under_test = open_pool(local_workers=0, listen="tcp://127.0.0.1:*")
+    dealer.connect(under_test.pool.endpoints[1])
+    dealer.send_multipart(wire.encode(hello(token or under_test.pool.token, version)))
+    answer = received(dealer)
+    assert isinstance(answer, WorkerDismissed)
+    assert word in answer.reason
+    assert word in under_test.next(MessageRefused).reason
+
+
+def test_an_external_worker_with_the_token_joins_works_and_is_missed(open_pool: OpenPool) -> None:
+    under_test = open_pool(local_workers=0, listen="tcp://127.0.0.1:*", heartbeat_s=0.2)
+    with a_worker(under_test.pool.endpoints[1], under_test.pool.token) as worker:
+        joined = under_test.next(WorkerJoined)
+        assert joined.worker == f"{socket.gethostname()}-{joined.pid}"
+        assert under_test.process_id() == joined.pid
+        under_test.submit(image_that_means("hang"))
+        worker.kill()
+        answer = under_test.next(DetectionLost)
+        assert answer.reason == "connection lost"
+        assert answer.worker == joined.worker
+
+
+def test_an_external_worker_with_a_wrong_token_ends_and_says_why(open_pool: OpenPool) -> None:
+    under_test = open_pool(local_workers=0)
+    with a_worker(under_test.pool.endpoints[0], "guess") as worker:
+        _, printed = worker.communicate(timeout=WAIT_S)
+        assert worker.returncode == 1
+        assert b"wrong token" in printed
+
+
+def test_a_late_result_and_one_for_nobody_are_refused(open_pool: OpenPool, dealer: zmq.Socket[bytes]) -> None:
+    under_test = open_pool(local_workers=0, deadline_s=0.3)
+    dealer.connect(under_test.pool.endpoints[0])
+    dealer.send_multipart(wire.encode(hello(under_test.pool.token)))
+    assert isinstance(received(dealer), WorkerWelcome)
+    dealer.send_multipart(wire.encode(WorkerReady()))
+    under_test.next(WorkerJoined)
+    under_test.submit(image_that_means("nothing"))
+    order = received(dealer)
+    while isinstance(order, Heartbeat):
+        order = received(dealer)
+    assert isinstance(order, DetectImage)
+    assert np.array_equal(order.image, image_that_means("nothing"))
+    assert "deadline" in under_test.next(DetectionLost).reason
+    late = DetectionLost(partition=order.partition, attempt=order.attempt, reason="late", worker="")
+    dealer.send_multipart(wire.encode(late))
+    assert under_test.next(MessageRefused).count == 1
+    assert under_test.nothing_more()
+
+
+# -- the port, and the end -------------------------------------------------------------------------
+
+
+def test_the_queue_is_bounded_and_a_closed_pool_takes_nothing(open_pool: OpenPool) -> None:
+    under_test = open_pool(local_workers=0)
+    for _ in range(MAX_OPEN_JOBS):
+        under_test.submit(image_that_means("nothing"))
+    order = DetectImage(
+        partition=PartitionId(TileIndex(9, 9), 0), attempt=1, image=image_that_means("nothing"), scale=1
+    )
+    assert not under_test.pool.offer(order)
+    assert not under_test.pool.offer(Heartbeat())
+    under_test.pool.close()
+    assert not under_test.pool.offer(order)
+
+
+@pytest.mark.parametrize("behaviour", ["nothing", "hang"])
+def test_closing_leaves_nothing(open_pool: OpenPool, tmp_path: Path, behaviour: str) -> None:
+    threads = set(threading.enumerate())
+    under_test = open_pool(local_workers=2)
+    pids = [under_test.next(WorkerJoined).pid for _ in range(2)]
+    endpoint = under_test.pool.endpoints[0]
+    if endpoint.startswith("ipc://"):
+        directory = Path(endpoint.removeprefix("ipc://")).parent
+        assert directory.stat().st_mode & 0o777 == 0o700
+    under_test.submit(image_that_means(behaviour))
+    under_test.pool.close(timeout_s=4.0)
+    under_test.pool.close()
+    assert not any(is_running(pid) for pid in pids)
+    assert set(threading.enumerate()) <= threads
+    if endpoint.startswith("ipc://"):
+        assert not directory.exists()
+    assert (tmp_path / "workers.log").read_text().count("dismissed: the run ended") == 2
+
+
+@posix_only
+@pytest.mark.parametrize("behaviour", ["nothing", "hang", "hang with the interpreter locked"])
+def test_workers_end_when_the_daemon_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    script = f"""
+import time
+from test_processes_pool import PoolUnderTest, Path, WorkerJoined, image_that_means
+under_test = PoolUnderTest(Path({str(tmp_path / "log")!r}), deadline_s=2.0, heartbeat_s=0.2, silence_s=1.0)
+under_test.pool.start()
+joined = under_test.next(WorkerJoined)
+under_test.submit(image_that_means({behaviour!r}))
+while {behaviour!r} != "nothing" and "hanging" not in Path({str(tmp_path / "log")!r}).read_text():
+    time.sleep(0.01)
+print(under_test.pool.endpoints[0], joined.pid, flush=True)
+time.sleep(60)
+"""
+    daemon = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert daemon.stdout
+    with daemon:
+        endpoint, pid = daemon.stdout.readline().split()
+        daemon.kill()
+        started_s = time.monotonic()
+    wait_until(lambda: not is_running(int(pid)))
+    assert time.monotonic() - started_s < 6
+    # Nobody is left to remove it.
+    socket_file = Path(endpoint.removeprefix("ipc://"))
+    socket_file.unlink(missing_ok=True)
+    socket_file.parent.rmdir()
+
+
+@pytest.mark.parametrize(
+    "listen",
+    [
+        "tcp://0.0.0.0:5555",
+        "tcp://*:5555",
+        "tcp://192.168.1.2:5555",
+        "tcp://[::]:5555",
+        "tcp://127.0.0.1",
+        "tcp://127.0.0.1:port",
+        "tcp://127.0.0.1.example.org:5555",
+        "tcp://127.1:5555",
+        "tcp://eth0:5555",
+        "ipc:///somewhere",
+        "127.0.0.1:5555",
+        "udp://127.0.0.1:5555",
+        "tcp://127.0.0.1:5555;tcp://0.0.0.0:1",
+    ],
+)
+def test_only_loopback_is_listened_on(tmp_path: Path, listen: str) -> None:
+    with pytest.raises(ConfigError, match=r"\[workers\] listen = .*loopback"):
+        PoolUnderTest(tmp_path / "log", listen=listen)
+
+
+def test_a_port_in_use_is_a_plain_error_and_leaves_nothing(open_pool: OpenPool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(ConfigError, match="in use"):
+            open_pool(listen=f"tcp://127.0.0.1:{taken.getsockname()[1]}")
+
+
+def test_options_that_cannot_be_sent_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not finite"):
+        PoolUnderTest(tmp_path / "log", options={"threshold": float("nan")})
