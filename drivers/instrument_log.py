@@ -23,6 +23,7 @@ class InstrumentLog:
     def write(self, entry: dict[str, Any]) -> None:
         """Append one line."""
         if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
 

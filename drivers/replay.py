@@ -17,7 +17,7 @@ from sparse_actors.errors import CapabilityError, MicroscopeError
 from sparse_actors.geometry import PixelBox
 from sparse_actors.imaging import ScanTiming
 
-from .pixel_noise import key_of, add_noise
+from .pixel_noise import add_noise, key_of
 from .virtual_instrument import VirtualInstrument
 
 DECODED_PATCHES = 24

@@ -132,6 +132,7 @@ class VirtualInstrument(Microscope):
     def _remember(self, **changes: Any) -> None:
         self._memory = replace(self._memory, **changes)
         if self._state_file is not None:
+            self._state_file.parent.mkdir(parents=True, exist_ok=True)
             beside = self._state_file.with_name(self._state_file.name + ".new")
             beside.write_text(json.dumps(asdict(self._memory)), encoding="utf-8")
             os.replace(beside, self._state_file)

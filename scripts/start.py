@@ -88,7 +88,7 @@ def is_installed(venv, extras, root=ROOT):
     try:
         stamp = json.loads((venv / "installed.json").read_text(encoding="utf-8"))
         had = set(stamp.pop("extras"))
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     return stamp == wanted_stamp(venv, root) and set(extras) <= had
 

@@ -23,6 +23,9 @@ UNITS: dict[str, tuple[str, float]] = {
 }
 """Suffixes of keys: the quantity, and the unit in SI."""
 
+UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+"""How pydantic calls a key that does not exist, in a table and in a dataclass."""
+
 _EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -123,14 +126,14 @@ def describe(
     unusable: set[Key] = set()
     meant: set[Key] = set()
     for error in errors:
-        if error["type"] == "extra_forbidden":
+        if error["type"] in UNKNOWN_KEY:
             key = tuple(str(part) for part in error["loc"])
             text, target = unknown(key, error["input"], known)
             problems[key] = f"{dotted(key)} = {came(error['input'])}: {text}"
             if target and not _has(data, target):
                 meant.add(target)
     for error in errors:
-        if error["type"] == "extra_forbidden":
+        if error["type"] in UNKNOWN_KEY:
             continue
         key = _known_part(error["loc"], known)
         unusable.add(key)

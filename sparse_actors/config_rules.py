@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from . import plugins
-from .config_report import came, describe
+from .config_report import UNKNOWN_KEY, came, describe
 from .config_sources import Settings
 from .errors import ConfigError
 from .geometry import partition_boxes
@@ -93,7 +93,7 @@ def _sound_part(
             problems = list(described.values())
         unusable |= keys
         for entry in found:
-            if entry["type"] == "extra_forbidden":
+            if entry["type"] in UNKNOWN_KEY:
                 _replace(model, data, tuple(str(part) for part in entry["loc"]))
         for key in keys:
             _replace(model, data, key)

@@ -341,6 +341,8 @@ class DetectionReturned(Message):
     pois: Pois
     worker: str
     elapsed_s: float
+    finished_s: float = 0.0
+    """When the daemon had it; until then the partition was queued, sent and detected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

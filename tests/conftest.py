@@ -29,6 +29,12 @@ def _is_tracker(pid: int) -> bool:
         return False
 
 
+def _new(before: set[threading.Thread]) -> list[threading.Thread]:
+    """Threads that were not there; pyzmq keeps one for the life of the process."""
+    new = set(threading.enumerate()) - before
+    return [thread for thread in new if type(thread).__name__ != "GarbageCollectorThread"]
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves a thread or a process."""
@@ -36,13 +42,13 @@ def nothing_left_behind() -> Iterator[None]:
     yield
     deadline = time.monotonic() + 5
     while True:
-        left = [t.name for t in threading.enumerate() if t not in threads and t.is_alive()]
+        left = [t.name for t in _new(threads)]
         processes = _children() - children
         if not (left or processes):
             return
         if time.monotonic() > deadline:
             pytest.fail(f"left behind: threads {left}, processes {sorted(processes)}")
-        for thread in set(threading.enumerate()) - threads:
+        for thread in _new(threads):
             thread.join(0.1)
         if processes and not left:
             threading.Event().wait(0.05)

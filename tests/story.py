@@ -123,6 +123,9 @@ class ModelPool:
 
     accepts = (DetectImage,)
 
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+
     def handle(self, message: DetectImage | DetectionReturned) -> Iterator[Effect]:
         if isinstance(message, DetectionReturned):
             yield message
@@ -134,6 +137,7 @@ class ModelPool:
             pois=Pois.at([(columns * message.scale / 2, rows * message.scale / 2), (3, 3)]),
             worker="model",
             elapsed_s=DETECTION_S,
+            finished_s=self._now() + DETECTION_S,
         )
         yield After(DETECTION_S, done)
 
@@ -184,7 +188,7 @@ class Story:
         )
         bus.attach("recorder", Recorder.accepts, lambda: Recorder(disk, disk, tuple(disk.journal)))
         bus.attach("detector", DetectorActor.accepts, lambda: DetectorActor(plan.scale))
-        bus.attach("workers", ModelPool.accepts, ModelPool)
+        bus.attach("workers", ModelPool.accepts, lambda: ModelPool(bus.now))
         bus.attach("planner", RegionPlanner.accepts, lambda: RegionPlanner(plan, tuple(disk.journal)))
         bus.attach(
             "scheduler", PartitionScheduler.accepts, lambda: PartitionScheduler(plan, tuple(disk.journal))

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "runtime": BASE | {"messages"},
     "network": BASE | {"contracts", "messages", "wire", "plugins"},
     "recording": BASE | {"contracts", "messages", "wire"},
-    "plugins": BASE | {"contracts"},
+    "plugins": BASE | {"contracts", "config_report", "toml_text"},
     "testing": BASE | {"contracts", "messages", "runtime"},
 }
 """Parts not listed (config, app, cli) may import any."""

@@ -15,7 +15,7 @@ from sparse_actors.errors import CapabilityError, MicroscopeError, StageError
 from sparse_actors.geometry import PixelBox
 from sparse_actors.imaging import ScanTiming
 
-from ..pixel_noise import key_of, add_noise
+from ..pixel_noise import add_noise, key_of
 from ..virtual_instrument import VirtualInstrument
 from .specimen import Grid, Specimen
 
@@ -104,8 +104,10 @@ class SimulatedMicroscope(VirtualInstrument):
         log_file: str = "",
         state_file: str = "",
     ) -> None:
-        if not (beam_current_na > 0 and stage_speed_mm_per_s > 0):
-            raise ValueError("beam_current_na and stage_speed_mm_per_s must be above 0")
+        if not (beam_current_na > 0 and stage_speed_mm_per_s > 0 and damage >= 0):
+            raise ValueError(
+                "beam_current_na and stage_speed_mm_per_s must be above 0, damage must not be below 0"
+            )
         if len(drift_nm_per_s) != 2 or len(tilt_deg) != 2:
             raise ValueError("drift_nm_per_s and tilt_deg are pairs (x, y)")
         super().__init__(
@@ -153,6 +155,11 @@ class SimulatedMicroscope(VirtualInstrument):
         if not self._has_mask_scan:
             raise self._cannot("mask_scan")
         return super().scan_mask(mask, dwell_ns)
+
+    def connect(self) -> None:
+        """Open the connection; compiling what computes the pixels belongs here, not to the first scan."""
+        super().connect()
+        self._image(PixelBox(0, 0, 2, 2), 1000.0, (2, 2))
 
     # -- optics -----------------------------------------------------------------------------
 
@@ -269,7 +276,8 @@ class SimulatedMicroscope(VirtualInstrument):
 
     def _values(self, points_px: NDArray[np.int64], dwell_ns: float, window_px: tuple[int, int]) -> Image:
         values = np.empty(len(points_px), dtype=self._limits.pixel_type)
-        of_block = np.unique(points_px // BLOCK_PX, axis=0, return_inverse=True)[1]
+        blocks = points_px // BLOCK_PX
+        of_block = np.unique(blocks[:, 1] * window_px[0] + blocks[:, 0], return_inverse=True)[1]
         order = np.argsort(of_block, kind="stable")
         for members in np.split(order, np.cumsum(np.bincount(of_block))[:-1]):
             points = points_px[members]

@@ -24,7 +24,7 @@ REACH_UM = 4.0
 PX_UM = 0.033
 """Pixel of the analysis scans from which the sizes are taken."""
 
-VOIDS, CRACKS = 180.0, 32.0
+VOIDS, CRACKS = 180.0, 18.0
 """Drawn per block; those at a place where no damage forms are dropped."""
 SHADOWS, ETCH_PITS, CARBIDES = 420.0, 2700.0, 900.0
 """Per block."""
@@ -54,11 +54,6 @@ class Grid:
     origin: tuple[float, float]
     per_column: tuple[float, float]
     per_row: tuple[float, float]
-
-    @property
-    def pitch(self) -> float:
-        """Distance of neighbouring pixels, um."""
-        return math.hypot(*self.per_column)
 
 
 class Specimen:
@@ -210,8 +205,10 @@ def _stamp(
             peak = math.erf(radius / (sigma * math.sqrt(2.0)))
         else:
             peak = 1 - math.exp(-radius * radius / (2 * sigma * sigma))
+        is_crack = half_length > 2 * radius
+        grain_um = 0.4 if is_crack else 0.8 * radius
         halo_um = min(2 * radius, 0.35)
-        reach = min(half_length + 1.4 * radius + max(width, 4 * halo_um if rim > 0 else 0.0), REACH_UM)
+        reach = min(half_length + 3 * radius + max(width, 4 * halo_um if rim > 0 else 0.0), REACH_UM)
         # Centre and reach in pixels; per_column and per_row are at right angles and equally long.
         dx, dy = x - origin[0], y - origin[1]
         column = (dx * per_column[0] + dy * per_column[1]) / (pitch * pitch) - left
@@ -226,10 +223,15 @@ def _stamp(
                 py = origin[1] + (left + c) * per_column[1] + (top + r) * per_row[1]
                 along = (px - x) * cosine + (py - y) * sine
                 across = (py - y) * cosine - (px - x) * sine
+                rough = 0.0
+                if rim > 0:
+                    rough = lattice_noise(rough_key, px / grain_um, py / grain_um, last, 0)[0]
+                # A crack wanders off its line, the outline of a void is uneven.
+                if is_crack:
+                    across += 2.0 * radius * rough
                 along -= min(max(along, -half_length), half_length)
                 away = math.sqrt(along * along + across * across) - radius
-                if rim > 0:
-                    rough, _, _ = lattice_noise(rough_key, 1.3 * px / radius, 1.3 * py / radius, last, 0)
+                if not is_crack:
                     away += 0.35 * radius * rough
                 edge = min(max(0.5 - away / (2 * width), 0.0), 1.0)
                 inside = edge * edge * (3 - 2 * edge)

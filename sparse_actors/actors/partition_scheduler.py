@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import ClassVar, Literal
 
-from sparse_actors.geometry import TileIndex
+from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.imaging import ScanTiming
 from sparse_actors.messages import (
     ActorFailed,
@@ -103,6 +103,7 @@ class PartitionScheduler:
         self._tile: TileIndex | None = None
         self._tile_is_reached = False
         self._in_flight: dict[ScanId, int] = {}  # bytes
+        self._scanned_s: dict[PartitionId, float] = {}
         self._detection_s = 0.0
         self._idle_cause: str | None = None
         self._missed_in_a_row = 0
@@ -139,6 +140,8 @@ class PartitionScheduler:
                 self._microscope_answered(f"move {tile}")
                 self._tile_is_reached = tile == self._tile
             case PartitionScanned(scan=scan) | RegionScanned(scan=scan):
+                if scan.id.is_fast:
+                    self._scanned_s[scan.id.partition] = message.finished_s
                 yield from self._scanned(scan, message.image.nbytes)
             case MicroscopeFailed():
                 yield from self._microscope_failed(message)
@@ -151,8 +154,10 @@ class PartitionScheduler:
                 yield from self._recorded(scan_id)
             case RecordingFailed():
                 yield from self._recording_failed(message)
-            case DetectionReturned(elapsed_s=elapsed_s):
-                self._detection_s = max(elapsed_s, 0.8 * self._detection_s)
+            case DetectionReturned(partition=partition, finished_s=finished_s):
+                latency_s = finished_s - self._scanned_s.pop(partition, finished_s)
+                # The longest of late, so that one slow detection is not remembered for ever.
+                self._detection_s = max(latency_s, 0.8 * self._detection_s)
             case DetectionFailed():
                 pass
             case RegionsPlanned(partition=partition):

@@ -112,9 +112,31 @@ def check(config: ConfigFile = None, overrides: Overrides = None, as_json: Json 
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")], as_json: Json = False
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", exists=True, file_okay=False, help="Folder of a run.")
+    ],
+    as_json: Json = False,
 ) -> None:
-    """Check the journal of a run against its pixels; changes nothing."""
+    """Check the journal of a run against its pixels; changes nothing. Exit code 1 if they disagree."""
+    with _reported(as_json):
+        from dataclasses import asdict
+
+        from sparse_actors.recording import verify as recording
+
+        from .exit_codes import ExitCode
+
+        report = recording.verify(folder)
+        if as_json:
+            _print_json(is_sound=not report.problems, folder=str(folder), **asdict(report))
+        for warning in report.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        for problem in report.problems:
+            typer.echo(f"problem: {problem}", err=True)
+        verdict = (
+            f"{len(report.problems)} problems" if report.problems else "every image is as it was recorded"
+        )
+        typer.echo(f"{report.scans_checked} scans, {report.pixels} pixels: {verdict}", err=True)
+        raise typer.Exit(ExitCode.RUN_FAILED if report.problems else ExitCode.DONE)
 
 
 @app.command()

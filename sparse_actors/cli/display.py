@@ -75,7 +75,8 @@ class Display:
     ) -> None:
         self._is_over.set()
         self._thread.join()
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def _keep_showing(self) -> None:
         period_s = BAR_PERIOD_S if self._console.is_terminal else LINE_PERIOD_S
@@ -119,7 +120,7 @@ def summary(figures: Figures, outcome: str, reason: str, folder: Path) -> Table:
     table.add_row("pixels exposed", f"{figures.exposed_pixels / 1e6:.2f} million")
     table.add_row("time scanning", duration(figures.scan_s))
     table.add_row("time moving", duration(figures.stage_s))
-    causes = ", ".join(f"{cause} {duration(s)}" for cause, s in sorted(figures.idle_s.items()) if s > 0)
+    causes = ", ".join(f"{cause} {duration(s)}" for cause, s in sorted(figures.idle_s.items()) if s >= 0.05)
     table.add_row("microscope idle", f"{figures.idle_share:.1%}" + (f" ({causes})" if causes else ""))
     if figures.saved_share is not None:
         text = f"{duration(figures.saved_s)}, {figures.saved_share:.0%} of a conventional analysis scan"

@@ -111,7 +111,7 @@ class Progress:
     _spent_s: defaultdict[TileIndex, float] = field(default_factory=lambda: defaultdict(float))
     # What belongs to the gap since the last scan, and to this session of the run.
     _gap_begins_s: float | None = None
-    _gap_stage_s: float = 0.0
+    _gap_moves_s: dict[tuple[TileIndex, int], float] = field(default_factory=dict)
     _gap_cause: str = HANDLING
     _begun_s: float | None = None
     _tiles_since: int = 0
@@ -129,8 +129,8 @@ class Progress:
                 self._workers.clear()
             case MicroscopePrepared(capabilities=capabilities):
                 self._declared = capabilities.limits.timing
-            case TileReached(started_s=started_s, finished_s=finished_s):
-                self._gap_stage_s += finished_s - started_s
+            case TileReached(tile=tile, attempt=attempt):
+                self._gap_moves_s[tile, attempt] = message.finished_s - message.started_s
             case MicroscopeIdle(cause=cause):
                 self._gap_cause = cause
             case StorageReserved(scans=scans):
@@ -171,11 +171,12 @@ class Progress:
             self._begun_s = message.started_s
         if self._gap_begins_s is not None:
             gap_s = max(0.0, message.started_s - self._gap_begins_s)
-            stage_s = min(gap_s, self._gap_stage_s)
+            stage_s = min(gap_s, sum(self._gap_moves_s.values()))
             self._stage_s += stage_s
             self._idle_s[self._gap_cause] += gap_s - stage_s
             self._spent_s[tile] += gap_s - stage_s
-        self._gap_begins_s, self._gap_stage_s, self._gap_cause = message.finished_s, 0.0, HANDLING
+        self._gap_begins_s, self._gap_cause = message.finished_s, HANDLING
+        self._gap_moves_s.clear()
         self._scan_s += took_s
         self._spent_s[tile] += took_s
         if scan := self._geometry.get(scan_id):

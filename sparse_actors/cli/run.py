@@ -36,7 +36,8 @@ def run_shown(
         out = out or latest_run(config)
         console.print(f"going on with {out}", markup=False, highlight=False, soft_wrap=True)
         # The journal is what happened before the bus counts from the beginning again.
-        history = read_journal(RunFolder(out).journal) if RunFolder(out).journal.exists() else []
+        journal = RunFolder(out).journal
+        history = read_journal(journal) if journal.exists() else []
         for number, fact in enumerate(history, start=-len(history)):
             progress.observe(fact, number)
     with Display(progress, console) as display:

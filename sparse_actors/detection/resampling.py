@@ -25,21 +25,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .bits import WORD, below, compiled
-
-PRECISION_BITS = 22
+from .bits import WORD, compiled
+from .lanes import below, weighted_columns_4, weighted_columns_6, weighted_rows_4, weighted_rows_6
 
 _ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
-
-
-@compiled
-def _rounded(total: NDArray[Any], values: NDArray[Any]) -> None:
-    """Turn 64 sums into pixels: rounded, and clipped to what their type holds."""
-    number = total.dtype.type
-    highest = number((1 << (8 * values.itemsize)) - 1)
-    for i in range(WORD):
-        value = number(number(total[i] + number(1 << (PRECISION_BITS - 1))) >> number(PRECISION_BITS))
-        values[i] = min(max(value, number(0)), highest)
 
 
 @compiled
@@ -51,16 +40,14 @@ def stretch_word(
     row: int,
     word: int,
     repeated: NDArray[Any],
-    total: NDArray[Any],
 ) -> None:
-    """First pass for one word of a row. `repeated` and `total` are room to work in."""
-    number = total.dtype.type
+    """First pass for one word of a row; `repeated` is room to work in."""
     taps = len(weights)
-    start = word * WORD
-    cell = (2 * start + 1 - scale) // (2 * scale)
-    # Neighbouring outputs of a cell share their source pixel: with each pixel written `scale` times, tap t
-    # of all outputs is one slice, t * scale further on.
-    shift = start - (cell * scale + scale // 2 + scale % 2)
+    begin = word * WORD
+    cell = (2 * begin + 1 - scale) // (2 * scale)
+    # Neighbouring outputs of a cell share their source pixel: with each pixel written `scale` times, tap t of
+    # all outputs is one slice that begins t * scale further on.
+    shift = begin - (cell * scale + scale // 2)
     pixels = (shift + WORD - 1) // scale + taps
     line = source[row, cell + 1 : cell + 1 + pixels]
     if scale == 4:
@@ -74,93 +61,90 @@ def stretch_word(
         for i in range(pixels):
             for j in range(i * scale, (i + 1) * scale):
                 repeated[j] = line[i]
-    a, b = repeated[shift : shift + WORD], repeated[shift + scale : shift + scale + WORD]
-    c = repeated[shift + 2 * scale : shift + 2 * scale + WORD]
-    d = repeated[shift + 3 * scale : shift + 3 * scale + WORD]
-    wa, wb = weights[0, start : start + WORD], weights[1, start : start + WORD]
-    wc, wd = weights[2, start : start + WORD], weights[3, start : start + WORD]
-    for i in range(WORD):
-        # The casts keep the sums in `number`; by itself numba would widen them to 64 bits.
-        left = number(number(wa[i] * number(a[i])) + number(wb[i] * number(b[i])))
-        right = number(number(wc[i] * number(c[i])) + number(wd[i] * number(d[i])))
-        total[i] = number(left + right)
-    for t in range(4, taps):
-        e = repeated[shift + t * scale : shift + t * scale + WORD]
-        we = weights[t, start : start + WORD]
-        for i in range(WORD):
-            total[i] = number(total[i] + number(we[i] * number(e[i])))
-    _rounded(total, stretched[row, start : start + WORD])
+    at, width = row * stretched.shape[1] + begin, weights.shape[1]
+    if taps == 4:
+        weighted_columns_4(stretched, at, repeated, shift, scale, weights, begin, width)
+    else:
+        weighted_columns_6(stretched, at, repeated, shift, scale, weights, begin, width)
 
 
 @compiled
 def interpolate_word(
-    stretched: NDArray[Any],
-    row_weights: NDArray[Any],
-    top: int,
-    values: NDArray[Any],
-    row: int,
-    word: int,
-    total: NDArray[Any],
+    stretched: NDArray[Any], row_weights: NDArray[Any], top: int, values: NDArray[Any], row: int, word: int
 ) -> None:
     """Second pass for one word of an output row whose first tap is `stretched[top]`."""
-    number = total.dtype.type
-    begin, end = word * WORD, word * WORD + WORD
-    a, b = stretched[top, begin:end], stretched[top + 1, begin:end]
-    c, d = stretched[top + 2, begin:end], stretched[top + 3, begin:end]
-    wa, wb, wc, wd = row_weights[row, 0], row_weights[row, 1], row_weights[row, 2], row_weights[row, 3]
-    for i in range(WORD):
-        left = number(number(wa * number(a[i])) + number(wb * number(b[i])))
-        right = number(number(wc * number(c[i])) + number(wd * number(d[i])))
-        total[i] = number(left + right)
-    for t in range(4, row_weights.shape[1]):
-        e, we = stretched[top + t, begin:end], row_weights[row, t]
-        for i in range(WORD):
-            total[i] = number(total[i] + number(we * number(e[i])))
-    _rounded(total, values[row, begin:end])
+    width, taps = values.shape[1], row_weights.shape[1]
+    at, start = row * width + word * WORD, top * width + word * WORD
+    if taps == 4:
+        weighted_rows_4(values, at, stretched, start, width, row_weights, row * taps, 1)
+    else:
+        weighted_rows_6(values, at, stretched, start, width, row_weights, row * taps, 1)
 
 
 @compiled
-def _reachable_cells(
-    source: NDArray[Any], top: int, taps: int, core: int, overshoot: float, limit: float, cells: NDArray[Any]
+def _bounds(
+    source: NDArray[Any], top: int, left: int, taps: int, core: int, n: float, room: NDArray[Any], bound: Any
 ) -> None:
-    """Mark the cells of one row whose output may lie below `limit`: bit c + 1 of `cells` is cell c.
+    """Write a lower bound of the output in each of the 64 cells from `left` on into `bound`, (64,) float32.
 
-    With overshoot n, the sum of the negative weights of a pass, a pass gives at least (1 + n) min - n max, where
-    only the 2 `core` taps in the middle have positive weights; likewise its largest value. Both passes:
-    (1 + n)^2 min_core - 2 n (1 + n) max + n^2 min.
+    With overshoot n, the largest sum of the negative weights, a pass gives at least (1 + n) min - n max of what
+    it sees, where only the 2 `core` taps in the middle have positive weights, and at most the reverse. Two
+    passes: (1 + n)^2 min_core - 2 n (1 + n) max + n^2 min.
     """
-    width = source.shape[1]
+    width = WORD + taps - 1
     middle = taps // 2 - core
-    lowest, highest = source[top].copy(), source[top].copy()
-    lowest_core = source[top + middle].copy()
+    near, far, least = room[0, :width], room[1, :width], room[2, :width]
+    for i in range(width):
+        near[i] = source[top + middle, left + i]
+        far[i] = least[i] = source[top, left + i]
     for t in range(1, taps):
-        line = source[top + t]
+        line = source[top + t, left : left + width]
+        for i in range(width):
+            far[i] = max(far[i], line[i])
+            least[i] = min(least[i], line[i])
+    for t in range(middle + 1, middle + 2 * core):
+        line = source[top + t, left : left + width]
+        for i in range(width):
+            near[i] = min(near[i], line[i])
+    # Each step works in place, from left to right: what lies to the right is still untouched.
+    for t in range(1, taps):
+        for i in range(width - t):
+            far[i] = max(far[i], far[i + 1])
+            least[i] = min(least[i], least[i + 1])
+    for t in range(1, 2 * core):
+        for i in range(width - t):
+            near[i] = min(near[i], near[i + 1])
+    one, n32 = np.float32(1), np.float32(n)
+    p, q, r = (one + n32) * (one + n32), (one + n32) * (n32 + n32), n32 * n32
+    for i in range(WORD):
+        bound[i] = p * np.float32(near[middle + i]) - q * np.float32(far[i]) + r * np.float32(least[i])
+
+
+@compiled
+def _sieve(
+    source: NDArray[Any],
+    top: int,
+    taps: int,
+    core: int,
+    lowest: NDArray[Any],
+    cells: NDArray[np.uint64],
+    harmless: Any,
+) -> None:
+    """Mark the cells of a row that have a pixel below `harmless` among their 2 `core` x 2 `core` in the middle."""
+    middle = taps // 2 - core
+    width = len(lowest)
+    line, next_line = source[top + middle, middle : middle + width], source[top + middle + 1, middle : middle + width]
+    for i in range(width):
+        lowest[i] = min(line[i], next_line[i])
+    for t in range(2, 2 * core):
+        line = source[top + middle + t, middle : middle + width]
         for i in range(width):
             lowest[i] = min(lowest[i], line[i])
-            highest[i] = max(highest[i], line[i])
-    for t in range(middle + 1, middle + 2 * core):
-        line = source[top + t]
-        for i in range(width):
-            lowest_core[i] = min(lowest_core[i], line[i])
-    count = (len(cells) - 1) * WORD
-    a, b, c = lowest_core[middle : middle + count].copy(), highest[:count].copy(), lowest[:count].copy()
-    for t in range(1, taps):
-        right_highest, right_lowest = highest[t : t + count], lowest[t : t + count]
-        for i in range(count):
-            b[i] = max(b[i], right_highest[i])
-            c[i] = min(c[i], right_lowest[i])
-    for t in range(middle + 1, middle + 2 * core):
-        right_core = lowest_core[t : t + count]
-        for i in range(count):
-            a[i] = min(a[i], right_core[i])
-    n = np.float32(overshoot)
-    one = np.float32(1)
-    bound = np.empty(count, np.float32)
-    for i in range(count):
-        near, far, least = np.float32(a[i]), np.float32(b[i]), np.float32(c[i])
-        bound[i] = (one + n) * ((one + n) * near - (n + n) * far) + n * n * least
-    for word in range(len(cells) - 1):
-        cells[word] = below(bound, word * WORD, np.float32(limit))
+    for index in range(len(cells) - 1):
+        word = below(lowest, index * WORD, harmless)
+        for t in range(1, 2 * core):
+            word |= below(lowest, index * WORD + t, harmless)
+        cells[index] = word
 
 
 @compiled
@@ -190,8 +174,15 @@ def mark_candidates(
     rows = len(source) - taps
     cell_words = -(-(words * WORD // scale + 2) // WORD)
     cells = np.zeros(cell_words + 1, np.uint64)
+    room, bound = np.empty((3, WORD + taps), source.dtype), np.empty(WORD, np.float32)
+    # No cell whose four pixels are above this can be reached, whatever surrounds them.
+    n = overshoot
+    largest = float(bounding.max())
+    sieve = (reachable_below + 2 * n * (1 + n) * largest) / (1 + n) ** 2 + 1
+    sieved = sieve < 1 << (8 * bounding.itemsize)
+    harmless = bounding.dtype.type(sieve if sieved else 0)
+    lowest = np.empty(cell_words * WORD + taps, source.dtype)
     repeated = np.empty(WORD + (taps + 2) * scale, source.dtype)
-    total = np.empty(WORD, weights.dtype)
     first_cell, mask = np.empty(words, np.int64), np.empty(words, np.uint64)
     for word in range(words):
         first = (2 * word * WORD + 1 - scale) // (2 * scale) + 1
@@ -199,7 +190,15 @@ def mark_candidates(
         first_cell[word] = first
         mask[word] = _ALL >> np.uint64(WORD - 1 - min(last - first, WORD - 1))
     for top in range(rows + 1):
-        _reachable_cells(bounding, top, taps, core, overshoot, reachable_below, cells)
+        if sieved:
+            _sieve(bounding, top, taps, core, lowest, cells, harmless)
+        else:
+            for index in range(cell_words):
+                cells[index] = _ALL
+        for index in range(cell_words):
+            if cells[index]:
+                _bounds(bounding, top, index * WORD, taps, core, overshoot, room, bound)
+                cells[index] = below(bound, 0, np.float32(reachable_below))
         begin = max((top - 1) * scale + scale // 2, 0)
         end = min(top * scale + scale // 2, outputs)
         for word in range(words):
@@ -211,13 +210,11 @@ def mark_candidates(
                 continue
             for row in range(top, top + taps):
                 if not done[row, word]:
-                    stretch_word(source, scale, weights, stretched, row, word, repeated, total)
+                    stretch_word(source, scale, weights, stretched, row, word, repeated)
                     done[row, word] = True
             for row in range(begin, end):
-                interpolate_word(stretched, row_weights, top, values, row, word, total)
-                bitmap[row, word] = (
-                    below(values, row * values.shape[1] + word * WORD, limit) ^ inverted
-                )
+                interpolate_word(stretched, row_weights, top, values, row, word)
+                bitmap[row, word] = below(values, row * values.shape[1] + word * WORD, limit) ^ inverted
 
 
 @compiled
@@ -233,23 +230,10 @@ def interpolate_all(
     words = stretched.shape[1] // WORD
     taps = len(weights)
     repeated = np.empty(WORD + (taps + 2) * scale, source.dtype)
-    total = np.empty(WORD, weights.dtype)
     for row in range(len(source)):
         for word in range(words):
-            stretch_word(source, scale, weights, stretched, row, word, repeated, total)
+            stretch_word(source, scale, weights, stretched, row, word, repeated)
     for row in range(len(values)):
         top = (2 * row + 1 - scale) // (2 * scale) + 1
         for word in range(words):
-            interpolate_word(stretched, row_weights, top, values, row, word, total)
-
-
-@compiled
-def segment_sums(
-    values: NDArray[Any], row: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return the sum of values[row, first..last] of each segment; row, first, last are (n,)."""
-    sums = np.zeros(len(row), np.int64)
-    for i in range(len(row)):
-        for value in values[row[i], first[i] : last[i] + 1]:
-            sums[i] += value
-    return sums
+            interpolate_word(stretched, row_weights, top, values, row, word)

@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 from sparse_actors.contracts.detector import Pois
 from sparse_actors.errors import ConfigError
 
-from .bits import WORD
-from .dbscan import cluster_segments, cluster_statistics
-from .upsampling import Interpolation, Upsampling
-
-Polarity = Literal["dark", "bright"]
+from .dbscan import cluster_segments, measured_clusters
+from .upsampling import Interpolation, Polarity, Upsampling
 
 
 class ThresholdDbscan:
@@ -88,17 +85,9 @@ class ThresholdDbscan:
             missing (dark) or in excess (bright), summed over the cluster: grey levels times pixels.
         """
         upsampling = Upsampling(image, scale, self._interpolation)
-        columns = upsampling.shape[1]
-        if self._polarity == "dark":
-            bitmap = upsampling.below(math.ceil(self._threshold))
-        else:
-            bitmap = ~upsampling.below(math.floor(self._threshold) + 1)
-            if columns % WORD:
-                bitmap[:, -1] &= np.uint64((1 << columns % WORD) - 1)
-        segments = cluster_segments(bitmap, columns, self._eps_px, self._min_points)
-        clusters = cluster_statistics(segments)
-        sums = upsampling.sums(segments.row, segments.first, segments.last)
-        signal = np.bincount(segments.cluster, sums, minlength=len(clusters))
-        score = np.abs(self._threshold * clusters.area_px - signal)
+        bitmap = upsampling.candidates(self._threshold, self._polarity)
+        segments = cluster_segments(bitmap, upsampling.shape[1], self._eps_px, self._min_points)
+        clusters = measured_clusters(segments, upsampling.evaluated)
         kept = clusters.area_px >= self._min_area_px
-        return Pois(xy_px=clusters.centroid_px[kept], score=score[kept], boxes_px=clusters.boxes_px[kept])
+        score = clusters.area_px * np.abs(self._threshold - clusters.mean_grey)
+        return Pois(xy_px=clusters.centroids_px[kept], score=score[kept], boxes_px=clusters.boxes_px[kept])

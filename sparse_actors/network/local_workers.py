@@ -16,6 +16,8 @@ from pathlib import Path
 
 TOKEN_VARIABLE = "SPARSE_ACTORS_WORKER_TOKEN"  # noqa: S105 - the name of a variable, not a secret
 PARENT_VARIABLE = "SPARSE_ACTORS_WORKER_PARENT"
+KILL_S = 2.0
+"""Longest time that the system takes to end a killed process."""
 
 # Several workers share the machine; libraries that start a thread per core would fight over it.
 _ONE_THREAD = dict.fromkeys(
@@ -111,8 +113,9 @@ class LocalWorkers:
     def stop(self, timeout_s: float) -> None:
         """Wait until the processes end by themselves, then terminate, then kill them."""
         running = [slot.process for slot in self._slots if slot.process is not None]
-        for end, share in (None, 0.5), (subprocess.Popen.terminate, 0.25), (_kill, 0.25):
-            give_up_s = time.monotonic() + share * timeout_s
+        stages = (None, timeout_s / 2), (subprocess.Popen.terminate, timeout_s / 2), (_kill, KILL_S)
+        for end, patience_s in stages:
+            give_up_s = time.monotonic() + patience_s
             for process in running:
                 if end is not None and process.poll() is None:
                     end(process)

@@ -7,20 +7,28 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sparse_actors import wire
 from sparse_actors.errors import ConfigError, WireError
-from sparse_actors.messages import ActorFailed, DetectImage, Message, MessageRefused, WorkerWelcome
+from sparse_actors.messages import (
+    ActorFailed,
+    DetectImage,
+    DetectionReturned,
+    Message,
+    MessageRefused,
+    WorkerWelcome,
+)
 
-from .local_workers import LocalWorkers
+from .local_workers import KILL_S, LocalWorkers
 from .router import Router, check_listen
 from .worker_book import Effect, Kill, Publish, Refuse, Send, WorkerBook
 
 POLL_S = 0.05
 """How long the death of a local worker may go unseen."""
-MAX_OPEN_JOBS = 64
+MAX_OPEN_JOBS = 512
 
 
 class WorkerPool:
@@ -104,7 +112,7 @@ class WorkerPool:
         self._lock = threading.Lock()
         self._router: Router | None = None
         self._thread: threading.Thread | None = None
-        self._stop_timeout_s = 0.0
+        self._stop_timeout_s = 2.0
         self._refused = 0
 
     @property
@@ -143,7 +151,8 @@ class WorkerPool:
             if router is not None:
                 router.wake()
         if self._thread is not None:
-            self._thread.join()
+            # The thread is never waited for without end: workers notice by themselves that it is gone.
+            self._thread.join(timeout_s + 2 * KILL_S)
 
     def _run(self, router: Router) -> None:
         try:
@@ -154,6 +163,8 @@ class WorkerPool:
             with self._lock:
                 self._router = None
             self._publish(ActorFailed(actor=self.name, error=repr(error), is_final=True))
+            while not self._inbox.empty():
+                self._book.submit(self._inbox.get(), self._now())
             for effect in self._book.abandon(f"the worker pool failed: {error!r}"):
                 self._publish(effect.message)
         finally:
@@ -187,6 +198,8 @@ class WorkerPool:
         todo = deque(effects)
         while todo:
             match todo.popleft():
+                case Publish(DetectionReturned() as returned):
+                    self._publish(replace(returned, finished_s=self._now()))
                 case Publish(message):
                     self._publish(message)
                 case Send(peer, message):

@@ -29,11 +29,7 @@ HANDSHAKE_MS = 5000
 MAX_SOCKET_PATH = 100
 """Bytes; the systems' limits are 104 and 108."""
 
-_FAILED_HANDSHAKES = (
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
+_CONNECTIONS = zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
 class Router:
@@ -60,7 +56,8 @@ class Router:
             directory = _private_directory(stack)
             stack.callback(context.destroy, linger=0)
             self._socket = _limited_socket(context)
-            self._monitor = self._socket.get_monitor_socket(_FAILED_HANDSHAKES)
+            self._monitor = self._socket.get_monitor_socket(_CONNECTIONS)
+            self._handshaking: dict[int, None] = {}
             self._socket.bind("tcp://127.0.0.1:*" if directory is None else f"ipc://{directory / 'workers'}")
             self.endpoints = [self._socket.getsockopt_string(zmq.LAST_ENDPOINT)]
             """Where workers connect: the private endpoint, then `listen`."""
@@ -104,9 +101,8 @@ class Router:
     def received(self) -> Iterator[tuple[bytes, Message | WireError]]:
         """Yield what has come, at most MAX_MESSAGES_PER_TURN: a peer and its message or what is wrong."""
         for _ in range(MAX_MESSAGES_PER_TURN):
-            if self._monitor.poll(0):
-                endpoint = recv_monitor_message(self._monitor)["endpoint"]
-                yield b"", WireError(f"a peer on {endpoint.decode(errors='replace')} does not speak ZMTP")
+            if self._monitor.poll(0) and self._is_stranger_gone():
+                yield b"", WireError("a peer that does not speak ZMTP 3")
             try:
                 peer, frames = self._receive_frames()
             except zmq.Again:
@@ -119,6 +115,19 @@ class Router:
     def close(self) -> None:
         """Close everything and remove the private directory."""
         self._closing.close()
+
+    def _is_stranger_gone(self) -> bool:
+        """Follow the connections; whether one ended that never shook hands."""
+        event = recv_monitor_message(self._monitor)
+        descriptor = int(event["value"])
+        if event["event"] == zmq.EVENT_ACCEPTED:
+            self._handshaking[descriptor] = None
+        elif event["event"] == zmq.EVENT_DISCONNECTED:
+            return self._handshaking.pop(descriptor, 0) is None
+        elif self._handshaking:
+            # A success does not say whose it is: most likely that of the oldest.
+            del self._handshaking[next(iter(self._handshaking))]
+        return False
 
     def _receive_frames(self) -> tuple[bytes, list[memoryview]]:
         peer = self._socket.recv(zmq.NOBLOCK)

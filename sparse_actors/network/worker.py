@@ -16,7 +16,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +55,7 @@ class _Leave:
     exit_code: int
 
 
-def run_worker(endpoint: str, token: str | None = None, say: Callable[[str], None] | None = None) -> int:
+def run_worker(endpoint: str, token: str | None = None) -> int:
     """Detect what the daemon at `endpoint` sends until it ends; owns the process and its main thread.
 
     Parameters
@@ -65,15 +64,12 @@ def run_worker(endpoint: str, token: str | None = None, say: Callable[[str], Non
         "ipc://..." or "tcp://host:port", as the daemon names it.
     token
         The run's secret; None takes it from SPARSE_ACTORS_WORKER_TOKEN.
-    say
-        Called with one line when something happens; None writes to stderr.
 
     Returns
     -------
     int
         Exit code: 0 when dismissed at the end of a run, else 1.
     """
-    say = say or _say_on_stderr
     parent_pid = int(os.environ.pop(PARENT_VARIABLE, "0"))
     token_found = os.environ.pop(TOKEN_VARIABLE, "")
     if parent_pid:
@@ -82,14 +78,14 @@ def run_worker(endpoint: str, token: str | None = None, say: Callable[[str], Non
     try:
         link = _Link(endpoint, token_found if token is None else token, parent_pid)
     except zmq.ZMQError as error:
-        say(f"{endpoint!r} is not an endpoint: {error.strerror}")
+        _say(f"{endpoint!r} is not an endpoint: {error.strerror}")
         return 1
     link.start()
     try:
         leave = _serve(link)
     finally:
         link.finish()
-    say(leave.reason)
+    _say(leave.reason)
     return leave.exit_code
 
 
@@ -194,6 +190,7 @@ class _Link(threading.Thread):
             self.welcome.put(leave)
             self.jobs.put(leave)
             if not self._is_done.wait(LEAVE_S):
+                _say(f"{leave.reason}, in the middle of a detection")
                 os._exit(leave.exit_code)
 
     def _talk(self) -> _Leave | None:
@@ -238,9 +235,9 @@ class _Link(threading.Thread):
         try:
             return wire.decode([frame.buffer for frame in frames])
         except WireError as error:
-            _say_on_stderr(f"ignored from the daemon: {error}")
+            _say(f"ignored from the daemon: {error}")
             return None
 
 
-def _say_on_stderr(line: str) -> None:
+def _say(line: str) -> None:
     print(f"worker {os.getpid()}: {line}", file=sys.stderr, flush=True)

@@ -123,13 +123,14 @@ class WorkerBook:
         self._local_names_by_token: dict[str, str] = {}
         self._queue: deque[DetectImage] = deque()
         self._seen: set[tuple[PartitionId, int]] = set()
+        self._answered = 0
         self._unmanned_since_s: float | None = None
         self._next_heartbeat_s = 0.0
 
     @property
     def open_jobs(self) -> int:
-        """Number of jobs queued or at a worker."""
-        return len(self._queue) + sum(worker.job is not None for worker in self._workers.values())
+        """Number of jobs queued or at a worker; may be read from any thread."""
+        return len(self._seen) - self._answered
 
     def submit(self, order: DetectImage, now_s: float) -> list[Effect]:
         """Take a job; the same partition and attempt a second time is ignored."""
@@ -142,7 +143,7 @@ class WorkerBook:
             reason = (
                 f"expected an image (rows, columns) of uint8 or uint16, got {image.shape} of {image.dtype}"
             )
-            return [_lost(order, reason)]
+            return [self._lost(order, reason)]
         self._queue.append(order)
         return list(self._assign(now_s))
 
@@ -213,11 +214,11 @@ class WorkerBook:
 
     def abandon(self, reason: str) -> list[Publish]:
         """End every open job as lost."""
-        effects = [_lost(order, reason) for order in self._queue]
+        effects = [self._lost(order, reason) for order in self._queue]
         self._queue.clear()
         for worker in self._workers.values():
             if worker.job:
-                effects.append(_lost(worker.job, reason, worker.name))
+                effects.append(self._lost(worker.job, reason, worker.name))
                 worker.job = None
         return effects
 
@@ -271,11 +272,11 @@ class WorkerBook:
         if isinstance(result, DetectionReturned):
             try:
                 pois = checked_pois(result.pois, job.shape, job.scale)
-                yield Publish(replace(result, pois=pois, worker=worker.name))
+                yield self._ended(replace(result, pois=pois, worker=worker.name))
             except DetectorError as error:
-                yield _lost(job, f"detector {self._welcome.detector!r}: {error}", worker.name)
+                yield self._lost(job, f"detector {self._welcome.detector!r}: {error}", worker.name)
         else:
-            yield _lost(job, result.reason, worker.name)
+            yield self._lost(job, result.reason, worker.name)
         yield from self._assign(now_s)
 
     def _lose(self, worker: _Worker, reason: str, *, is_overdue: bool = False) -> Iterator[Effect]:
@@ -290,7 +291,7 @@ class WorkerBook:
             yield Kill(worker.name, reason, is_overdue)
         yield Publish(WorkerLost(worker=worker.name, reason=reason))
         if worker.job:
-            yield _lost(worker.job, reason, worker.name)
+            yield self._lost(worker.job, reason, worker.name)
 
     def _overstepped(self, worker: _Worker, now_s: float) -> str:
         """Return which limit of time, other than a job's, a worker has passed, or nothing."""
@@ -317,9 +318,14 @@ class WorkerBook:
         else:
             return
         while self._queue:
-            yield _lost(self._queue.popleft(), reason)
+            yield self._lost(self._queue.popleft(), reason)
 
+    def _lost(self, job: DetectImage | _Job, reason: str, worker: str = "") -> Publish:
+        reason = reason[:MAX_REASON_CHARACTERS]
+        return self._ended(
+            DetectionLost(partition=job.partition, attempt=job.attempt, reason=reason, worker=worker)
+        )
 
-def _lost(job: DetectImage | _Job, reason: str, worker: str = "") -> Publish:
-    reason = reason[:MAX_REASON_CHARACTERS]
-    return Publish(DetectionLost(partition=job.partition, attempt=job.attempt, reason=reason, worker=worker))
+    def _ended(self, answer: DetectionReturned | DetectionLost) -> Publish:
+        self._answered += 1
+        return Publish(answer)

@@ -170,17 +170,22 @@ def _best_partner(
                     u0, v0, u1, v1 = box[j]
                     if only_overlapping and (u0 >= x1 or u1 <= x0 or v0 >= y1 or v1 <= y0):
                         continue
-                    width, height = max(x1, u1) - min(x0, u0), max(y1, v1) - min(y0, v0)
-                    saved_s = (
-                        overhead_s
-                        - dwell_s * (width * height - w * h - (u1 - u0) * (v1 - v0))
-                        - row_s * (height - h - (v1 - v0))
-                    )
+                    saved_s = _saved_s(box[i], box[j], model)
                     if saved_s > best_s or (saved_s == best_s and j < best):
                         best_s, best = saved_s, j
                         if not best_first:
                             return best_s, best
         ring += 1
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _saved_s(a: Any, b: Any, model: tuple[float, float, float]) -> Any:
+    """Return the time that merging two boxes saves, in s."""
+    height_a, height_b = a[3] - a[1], b[3] - b[1]
+    height = max(a[3], b[3]) - min(a[1], b[1])
+    pixels = (max(a[2], b[2]) - min(a[0], b[0])) * height
+    more_pixels = pixels - (a[2] - a[0]) * height_a - (b[2] - b[0]) * height_b
+    return model[2] - model[0] * more_pixels - model[1] * (height - height_a - height_b)
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

@@ -1,4 +1,8 @@
-"""Merging of regions into scans: the strategies of section 2.4.3 of the SPARSE paper, and better ones."""
+"""Merging of regions into scans: the strategies of section 2.4.3 of the SPARSE paper, and better ones.
+
+A merging is a grouping of the regions; the bounding box of each group is scanned. The compiled parts
+are imported where they are used, because numba loads slowly.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import PixelBox
-from ..imaging import Imaging, ScanTiming
+from sparse_actors.geometry import PixelBox
+from sparse_actors.imaging import Imaging, ScanTiming
 
 Strategy = Literal["mask", "bounding_box", "greedy"]
 Boxes = NDArray[np.int64]
 """(n, 4): left, top, width, height in px of the field of view."""
+Groups = NDArray[np.int64]
+"""(n,): a number for each region, the same for regions that are scanned together."""
+
+ATOMS = 8
+"""Size of the parts that `merge` solves exactly to improve a merging; `improve` takes larger ones."""
+MOST_REGROUPED = 2000
+"""Of more regions `merge` improves nothing: it would take longer than merging them."""
+SWEEP_WORK = 10_000_000
+"""Steps of such an improvement, some 10 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,103 +42,206 @@ class MergedPlan:
     """How a set of regions is scanned."""
 
     strategy: str
-    """The merging that was used; for `greedy` the candidate that won."""
+    """The merging that was used; for `greedy` the one that won."""
     scans: tuple[MergedScan, ...]
     """Ordered by top, left, height, width."""
     predicted_s: float
     """Time of all scans by eq. 1."""
 
 
-def merge(regions: Boxes, strategy: Strategy, imaging: Imaging, timing: ScanTiming) -> MergedPlan:
-    """Combine regions into as few seconds of scanning as the strategy knows how to.
+def merge(
+    regions: Boxes, strategy: Strategy, imaging: Imaging, timing: ScanTiming, *, has_mask_scan: bool = True
+) -> MergedPlan:
+    """Combine regions into scans that take little time.
 
     Parameters
     ----------
     regions
         (n, 4) of int64, inside the field of view of `imaging`, in any order.
     strategy
-        `mask`: one scan of the union of all. `bounding_box`: regions that overlap become their
-        bounding box, until none overlap. `greedy`: the least of merging any two that save time,
-        best first; the paper's greedy merging, which looks at overlapping pairs only;
-        `bounding_box`; and one scan around all regions.
+        `mask`: one scan of the union of all, or disjoint rectangles if there is no `has_mask_scan`.
+        `bounding_box`: regions that overlap become their bounding box, until none overlap.
+        `greedy`: the least of those below, the optimum for few regions.
     imaging, timing
         The analysis parameters and the costs of eq. 1.
+    has_mask_scan
+        Whether the microscope scans masks.
 
     Returns
     -------
     MergedPlan
-        Every region lies within one scan (or its mask); the same for any order of the regions.
+        Every region lies within one scan or mask. The same for any order of the regions. Its strategy
+        for `greedy` is one of `exact`, `best first` (any two that save time, the best first),
+        `overlapping pairs` (the paper's greedy merging), `bounding box`, `one scan`, and
+        `regrouped`, which improves on the best of them.
 
     Raises
     ------
     ValueError
         For a region that is empty or leaves the field of view.
     """
-    regions = np.asarray(regions, dtype=np.int64).reshape(-1, 4)
-    if len(regions) == 0:
-        return MergedPlan(strategy=strategy, scans=(), predicted_s=0.0)
     corners = _unique_corners(regions, imaging.size_px)
+    if len(corners) == 0:
+        return MergedPlan(strategy=strategy, scans=(), predicted_s=0.0)
     if strategy == "mask":
-        return _mask(corners, imaging, timing)
-    from .agglomeration import agglomerate  # numba loads slowly, and --help does not need it
+        return _mask(corners, imaging, timing, has_mask_scan)
+    model = _model(imaging, timing)
+    if strategy == "bounding_box":
+        return _plan("bounding_box", corners, _overlapping(corners), model)
+    return _least(corners, model)
 
-    model = (imaging.dwell_ns * 1e-9, timing.row_overhead_us * 1e-6, timing.scan_overhead_ms * 1e-3)
-    candidates = {"bounding box": _hulls(corners, agglomerate(corners, 0.0, 0.0, 1.0, True, False))}
-    if strategy == "greedy":
-        candidates["one scan"] = _hulls(corners, np.zeros(len(corners), dtype=np.int64))
-        candidates["overlapping pairs"] = _hulls(corners, agglomerate(corners, *model, True, False))
-        candidates["best first"] = _hulls(corners, agglomerate(corners, *model, False, True))
-    times = {name: _time_s(boxes, model) for name, boxes in candidates.items()}
-    best = min(times, key=times.__getitem__)
-    return MergedPlan(
-        strategy=best if strategy == "greedy" else strategy,
-        scans=tuple(MergedScan(box) for box in _pixel_boxes(candidates[best])),
-        predicted_s=times[best],
+
+def improve(
+    plan: MergedPlan,
+    regions: Boxes,
+    imaging: Imaging,
+    timing: ScanTiming,
+    *,
+    seed: int,
+    work: int = 10_000_000,
+) -> MergedPlan:
+    """Look for a better `greedy` merging of the same regions, while there is time.
+
+    Parameters
+    ----------
+    plan
+        What `merge` or an earlier call returned for these regions.
+    regions, imaging, timing
+        As given to `merge`.
+    seed
+        At least 1; another for every call, since each looks at other random parts.
+    work
+        Steps to spend: 10 million take some 15 ms.
+
+    Returns
+    -------
+    MergedPlan
+        `plan` itself, or one that takes less time.
+    """
+    from .regrouping import regroup
+
+    corners = _unique_corners(regions, imaging.size_px)
+    if len(corners) == 0 or any(scan.mask_boxes for scan in plan.scans):
+        return plan
+    groups = np.full(len(corners), -1, dtype=np.int64)
+    for number, scan in enumerate(plan.scans):
+        box = scan.box
+        inside = (corners[:, :2] >= (box.left, box.top)).all(axis=1)
+        inside &= (corners[:, 2:] <= (box.right, box.bottom)).all(axis=1)
+        groups[inside] = number
+    model = _model(imaging, timing)
+    better = _plan(
+        "regrouped", corners, regroup(corners, _numbered(groups), model, ATOMS + 2, work, seed), model
     )
+    return better if better.predicted_s < plan.predicted_s else plan
 
 
-def _unique_corners(regions: Boxes, field_px: tuple[int, int]) -> Boxes:
-    """Return left, top, right, bottom of each different region, ordered by top, left, bottom, right."""
-    corners = regions.copy()
-    corners[:, 2:] += corners[:, :2]
-    bad = (regions[:, 2:] < 1).any(axis=1) | (corners[:, :2] < 0).any(axis=1)
-    bad |= (corners[:, 2:] > np.array(field_px)).any(axis=1)
-    if bad.any():
-        raise ValueError(f"region {regions[bad.argmax()]} is empty or leaves the field of {field_px} px")
-    swap = [1, 0, 3, 2]
-    return np.ascontiguousarray(np.unique(corners[:, swap], axis=0)[:, swap])
+def _least(corners: Boxes, model: tuple[float, float, float]) -> MergedPlan:
+    """Return the merging that takes least time of all we know."""
+    from .agglomeration import agglomerate
+    from .exact_merging import MOST_BOXES, best_partition
+    from .regrouping import regroup
+
+    if len(corners) <= MOST_BOXES:
+        return _plan("exact", corners, best_partition(corners, model)[1], model)
+    best_first = agglomerate(corners, model, False, True)
+    pairs = agglomerate(corners, model, True, False)
+    candidates = {
+        "one scan": np.zeros_like(pairs),
+        "bounding box": _overlapping(corners),
+        "overlapping pairs": pairs,
+        "best first": best_first,
+    }
+    if len(corners) <= MOST_REGROUPED:
+        # Two beginnings, because the improvement ends in different local optima.
+        improved = [
+            regroup(corners, _numbered(groups), model, ATOMS, SWEEP_WORK, 0) for groups in (best_first, pairs)
+        ]
+        candidates["regrouped"] = min(improved, key=lambda groups: _time_s(_hulls(corners, groups), model))
+    name = min(candidates, key=lambda name: _time_s(_hulls(corners, candidates[name]), model))
+    return _plan(name, corners, candidates[name], model)
 
 
-def _hulls(corners: Boxes, groups: NDArray[np.int64]) -> Boxes:
-    """Return the bounding box of each group, as corners, ordered like `_unique_corners`."""
-    _, number = np.unique(groups, return_inverse=True)
-    hulls = np.empty((number.max() + 1, 4), dtype=np.int64)
-    hulls[:, :2], hulls[:, 2:] = np.iinfo(np.int64).max, 0
-    np.minimum.at(hulls[:, :2], number, corners[:, :2])
-    np.maximum.at(hulls[:, 2:], number, corners[:, 2:])
-    swap = [1, 0, 3, 2]
-    return np.unique(hulls[:, swap], axis=0)[:, swap]
+def _overlapping(corners: Boxes) -> Groups:
+    """Group what overlaps, until the bounding boxes of no two groups do."""
+    from .agglomeration import agglomerate
+
+    # Where pixels and rows cost nothing, any two boxes that overlap are better scanned as one.
+    groups: Groups = agglomerate(corners, (0.0, 0.0, 1.0), True, False)
+    return groups
+
+
+def _mask(corners: Boxes, imaging: Imaging, timing: ScanTiming, has_mask_scan: bool) -> MergedPlan:
+    from . import mask_cover
+
+    boxes = corners.copy()
+    boxes[:, 2:] -= boxes[:, :2]
+    if not has_mask_scan:
+        cover = mask_cover.rectangles(boxes)
+        cover[:, 2:] += cover[:, :2]
+        return _plan("mask as rectangles", cover, np.arange(len(cover)), _model(imaging, timing))
+    (hull,) = _pixel_boxes(_hulls(corners, np.zeros(len(corners), dtype=np.int64)))
+    scan = MergedScan(hull, _pixel_boxes(corners))
+    pixels, rows = mask_cover.pixels_and_rows(boxes)
+    return MergedPlan("mask", (scan,), timing.duration_s(pixels, rows, imaging.dwell_ns))
+
+
+def _plan(name: str, corners: Boxes, groups: Groups, model: tuple[float, float, float]) -> MergedPlan:
+    hulls = _ordered(_hulls(corners, groups))
+    scans = tuple(MergedScan(box) for box in _pixel_boxes(hulls))
+    return MergedPlan(strategy=name, scans=scans, predicted_s=_time_s(hulls, model))
 
 
 def _time_s(corners: Boxes, model: tuple[float, float, float]) -> float:
+    """Return the time of scanning each of some boxes, by eq. 1."""
     dwell_s, row_s, overhead_s = model
     widths, heights = (corners[:, 2:] - corners[:, :2]).T
     return float((widths * heights).sum() * dwell_s + heights.sum() * row_s + len(corners) * overhead_s)
 
 
+def _model(imaging: Imaging, timing: ScanTiming) -> tuple[float, float, float]:
+    """Return t_dwell, t_row and t_overhead of eq. 1 in s."""
+    return imaging.dwell_ns * 1e-9, timing.row_overhead_us * 1e-6, timing.scan_overhead_ms * 1e-3
+
+
+def _unique_corners(regions: Boxes, field_px: tuple[int, int]) -> Boxes:
+    """Return left, top, right, bottom of each different region, ordered by top, left, bottom, right."""
+    corners = np.array(regions, dtype=np.int64).reshape(-1, 4)
+    is_bad = (corners[:, 2:] < 1).any(axis=1)
+    corners[:, 2:] += corners[:, :2]
+    is_bad |= (corners[:, :2] < 0).any(axis=1) | (corners[:, 2:] > field_px).any(axis=1)
+    if is_bad.any():
+        left, top, right, bottom = corners[is_bad.argmax()]
+        raise ValueError(
+            f"region {left}, {top} to {right}, {bottom} px is empty or leaves the field of view {field_px}"
+        )
+    corners = _ordered(corners)
+    is_new = np.ones(len(corners), dtype=np.bool_)
+    is_new[1:] = (corners[1:] != corners[:-1]).any(axis=1)
+    return corners[is_new]
+
+
+def _hulls(corners: Boxes, groups: Groups) -> Boxes:
+    """Return the bounding box of each group, as corners."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    members = corners[order]
+    return np.hstack(
+        [np.minimum.reduceat(members[:, :2], starts), np.maximum.reduceat(members[:, 2:], starts)]
+    )
+
+
+def _numbered(groups: Groups) -> Groups:
+    """Return the same groups, numbered from 0 without gaps."""
+    return np.unique(groups, return_inverse=True)[1].astype(np.int64)
+
+
+def _ordered(corners: Boxes) -> Boxes:
+    left, top, right, bottom = corners.T
+    return np.ascontiguousarray(corners[np.lexsort((right, bottom, left, top))])
+
+
 def _pixel_boxes(corners: Boxes) -> tuple[PixelBox, ...]:
-    return tuple(PixelBox(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in corners.tolist())
-
-
-def _mask(corners: Boxes, imaging: Imaging, timing: ScanTiming) -> MergedPlan:
-    hull = _hulls(corners, np.zeros(len(corners), dtype=np.int64))
-    left, top, right, bottom = hull[0]
-    mask = np.zeros((bottom - top, right - left), dtype=np.bool_)
-    for x0, y0, x1, y1 in corners - [left, top, left, top]:
-        mask[y0:y1, x0:x1] = True
-    pixels, rows = int(mask.sum()), int(mask.any(axis=1).sum())
-    return MergedPlan(
-        strategy="mask",
-        scans=(MergedScan(_pixel_boxes(hull)[0], _pixel_boxes(corners)),),
-        predicted_s=timing.duration_s(pixels, rows, imaging.dwell_ns),
+    return tuple(
+        PixelBox(left, top, right - left, bottom - top) for left, top, right, bottom in corners.tolist()
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts.detector import Pois
+from sparse_actors.contracts.detector import Pois
 
 
 def regions_around(pois: Pois, region_px: tuple[int, int], field_px: tuple[int, int]) -> NDArray[np.int64]:

@@ -74,7 +74,7 @@ def regroup(
             continue
         is_settled[g] = seed == 0
         size, random = _fill_window(g, window, first, hull, saved_s, model, random)
-        work -= 3 * n
+        work -= 6 * n
         # The group itself leaves room for two neighbours and is cut where it does not fit.
         used, count, before_s = 0, 0, 0.0
         while used < size and count < atoms:
@@ -282,7 +282,7 @@ def _union(a: Any, b: Any) -> tuple[int, int, int, int]:
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _scan_s(box: Any, model: tuple[float, float, float]) -> float:
+def _scan_s(box: Any, model: tuple[float, float, float]) -> Any:
     """Return the time of one scan by eq. 1."""
     height = box[3] - box[1]
     return (box[2] - box[0]) * height * model[0] + height * model[1] + model[2]

@@ -1,0 +1,283 @@
+"""The result of a run as NeXus: `run.nxs`, by links and virtual datasets over the packed images.
+
+Layout: application definition NXem, https://manual.nexusformat.org, with what NXem leaves open as
+further NXdata and NXcollection groups. The default plot is a real, reduced image and not a virtual
+one, which every viewer draws quickly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sparse_actors.geometry import TileIndex
+from sparse_actors.imaging import Imaging
+from sparse_actors.messages import Scan
+from sparse_actors.version import VERSION
+
+from . import disk
+from .hyperspy_links import add_experiments, write_sidecar
+from .mosaic import Mosaic
+from .packed import CHUNK_PX, FILTERS, Packable, pack_fast, pack_regions, region_paths
+from .run_record import RunRecord
+from .slabs import PIXELS
+from .tables import (
+    Columns,
+    poi_table,
+    recorded_scans,
+    region_table,
+    tile_table,
+    timing_table,
+    units_of,
+)
+
+OVERVIEW_MAX_PX = 4096
+
+
+def finalize(folder: Path) -> None:
+    """Pack the recorded images and write `run.nxs` and `run.hspy`.
+
+    May be repeated, also for a run that is to be resumed, and may be killed at any moment: each file
+    appears whole or not at all. Slabs of a completed run are removed once all their images are packed
+    and were read back.
+
+    Raises
+    ------
+    JournalError
+        An image does not have the checksum in the journal.
+    OSError
+        The disk refused; all slabs are kept.
+    """
+    record = RunRecord.open(folder)
+    images = [_packable(record, scan) for scan in recorded_scans(record)]
+    record.folder.data.mkdir(exist_ok=True)
+    tiles = pack_fast(record.folder.packed_fast, [i for i in images if i.scan.id.is_fast])
+    pack_regions(record.folder.packed_regions, [i for i in images if not i.scan.id.is_fast])
+    _write_master(record, tiles)
+    write_sidecar(record.folder)
+    if record.outcome is not None and record.outcome.outcome == "completed":
+        _remove_slabs(record)
+
+
+def _packable(record: RunRecord, scan: Scan) -> Packable:
+    recorded = record.recorded[scan.id]
+    pixel_type = record.slabs[recorded.slab].pixel_type
+    return Packable(scan, pixel_type, recorded.crc32, lambda: record.image(scan.id))
+
+
+def _remove_slabs(record: RunRecord) -> None:
+    # A slab with a scan that was missed stays: a resumed run writes that scan into it.
+    for name, slab in record.slabs.items():
+        if all(scan.id in record.recorded for scan in slab.scans):
+            record.folder.slab(name).unlink(missing_ok=True)
+    for left_over in record.folder.data.glob("*.h5.tmp"):
+        left_over.unlink()
+    disk.sync_folder(record.folder.data)
+
+
+def _write_master(record: RunRecord, tiles: list[TileIndex]) -> None:
+    path = record.folder.nexus
+    temporary = path.with_name(path.name + ".tmp")
+    with h5py.File(temporary, "w") as file:
+        file.attrs.update(
+            NX_class="NXroot",
+            default="entry",
+            creator=f"sparse-actors {VERSION}",
+            file_name=path.name,
+            file_time=_iso(record.sessions[-1].started_s),
+            file_format="HyperSpy",
+            file_format_version="3.3",
+        )
+        entry = _group(file, "entry", "NXentry")
+        _write_session(entry, record)
+        _write_tables(entry, record)
+        if tiles:
+            _write_fast(entry, record, tiles)
+            _write_rescans(entry, record)
+        add_experiments(file, record.folder, tiles)
+    disk.publish(temporary, path)
+
+
+def _write_session(entry: Any, record: RunRecord) -> None:
+    """Write what, when and with what."""
+    first, last = record.sessions[0], record.sessions[-1]
+    config = record.config
+    definition = entry.create_dataset("definition", data="NXem")
+    definition.attrs["version"] = "2026.01"
+    entry["title"] = entry["experiment_alias"] = first.name
+    entry["start_time"] = _iso(first.started_s)
+    ends = [recorded.finished_s for recorded in record.recorded.values()]
+    if record.outcome is not None:
+        entry["outcome"] = record.outcome.outcome
+    if ends:
+        entry["end_time"] = _iso(max(ends))
+
+    sample = _group(entry, "sample1", "NXsample")
+    sample["is_simulation"] = config.get("microscope", {}).get("driver") == "simulated"
+    sample["name"] = first.name
+    sample["physical_form"] = "bulk"
+    note = _group(entry, "note_config", "NXnote")
+    note["type"] = "application/toml"
+    note["file_name"] = record.folder.config_resolved.name
+    note["description"] = last.config_toml
+    note["checksum"] = hashlib.sha256(last.config_toml.encode()).hexdigest()
+    note["algorithm"] = "sha256"
+
+    measurement = _group(entry, "measurement", "NXem_measurement")
+    instrument = _group(measurement, "instrument", "NXem_instrument")
+    name = record.microscope.name if record.microscope else "unknown"
+    instrument["name"], instrument["type"] = name, "sem"
+    fabrication = _group(instrument, "fabrication", "NXfabrication")
+    fabrication["vendor"], fabrication["model"] = name.split()[0], name
+    program = _group(instrument, "program1", "NXprogram").create_dataset("program", data="sparse-actors")
+    program.attrs["version"] = last.version
+    _group(instrument, "ebeam_column", "NXebeam_column")
+
+
+def _write_tables(entry: Any, record: RunRecord) -> None:
+    mosaic = Mosaic(record.panorama, _analysis_size(record))
+    tables: dict[str, Columns] = {
+        "tiles": tile_table(record),
+        "regions": region_table(record, mosaic),
+        "pois": poi_table(record, mosaic),
+        "timing": timing_table(record),
+    }
+    for name, columns in tables.items():
+        table = _group(entry, name, "NXcollection")
+        for column, values in columns.items():
+            if isinstance(values, list):
+                table.create_dataset(column, data=values, shape=(len(values),), dtype=h5py.string_dtype())
+            else:
+                dataset = table.create_dataset(column, data=values)
+                if units := units_of(column):
+                    dataset.attrs["units"] = units
+
+
+def _write_fast(entry: Any, record: RunRecord, tiles: list[TileIndex]) -> None:
+    """Write the stack of fast images, their panorama, and its reduced picture."""
+    event = _group(entry["measurement"], "event_fast", "NXem_event_data")
+    event["start_time"] = entry["start_time"][()]
+    if "end_time" in entry:
+        event["end_time"] = entry["end_time"][()]
+    stack = _group(_group(event, "image_fast", "NXimage"), "stack_2d", "NXdata")
+    stack["real"] = h5py.ExternalLink("data/fast.h5", "/real")
+
+    fast = [scan for scan in recorded_scans(record) if scan.id.is_fast]
+    mosaic = Mosaic(record.panorama, _grid(fast).size_px)
+    width, height = mosaic.size_px
+    pixel_um = (mosaic.pixel_mm[0] * 1e3, mosaic.pixel_mm[1] * 1e3)
+    stack.attrs["axes"] = ["indices_image", "axis_j", "axis_i"]
+    index = stack.create_dataset("indices_image", data=np.arange(len(tiles), dtype=np.uint32))
+    index.attrs["long_name"] = "Tile"
+    stack["tile"] = [str(tile) for tile in tiles]
+    _axis(stack, "axis_j", 1, height, pixel_um[1], "y (µm)")
+    _axis(stack, "axis_i", 2, width, pixel_um[0], "x (µm)")
+    _signal(stack, "real", "fast images")
+    stack.attrs["indices_image_indices"] = np.uint32(0)
+
+    dtype = stack["real"].dtype
+    layout = h5py.VirtualLayout(mosaic.shape, dtype)
+    source = h5py.VirtualSource("data/fast.h5", "real", shape=stack["real"].shape, dtype=dtype)
+    planes = {tile: plane for plane, tile in enumerate(tiles)}
+    for scan, parts in mosaic.visible_parts(fast):
+        for place, part in parts:
+            rows, columns = part.shifted(scan.box.left, scan.box.top).slices
+            layout[place.slices] = source[planes[scan.id.partition.tile], rows, columns]
+    panorama = _picture(entry, "panorama_fast", layout, mosaic, "fast scans")
+
+    # A dataset that was virtual in an unfinished file is read through its sources as any reader does.
+    entry.file.flush()
+    factor = -(-max(mosaic.shape) // OVERVIEW_MAX_PX)
+    overview = _group(entry, "overview", "NXdata")
+    picture = _reduced(panorama, factor)
+    overview.create_dataset(
+        "data", data=picture, chunks=tuple(min(n, CHUNK_PX) for n in picture.shape), **FILTERS
+    )
+    _image_axes(overview, picture.shape, (pixel_um[0] * factor, pixel_um[1] * factor), "fast scans, reduced")
+    entry.attrs["default"] = "overview"
+
+
+def _write_rescans(entry: Any, record: RunRecord) -> None:
+    """Write the panorama of the rescans, 0 where nothing was rescanned, and links to each of them."""
+    scans = [scan for scan in recorded_scans(record) if not scan.id.is_fast]
+    if not scans:
+        return
+    for tile in sorted({scan.id.partition.tile for scan in scans}):
+        entry["regions"][str(tile)] = h5py.ExternalLink("data/regions.h5", f"/{tile}")
+    mosaic = Mosaic(record.panorama, _grid(scans).size_px)
+    paths = dict(zip([scan.id for scan in scans], region_paths(scans), strict=True))
+    dtype = PIXELS[record.slabs[record.recorded[scans[0].id].slab].pixel_type]
+    layout = h5py.VirtualLayout(mosaic.shape, dtype)
+    for scan, parts in mosaic.visible_parts(scans):
+        shape = (scan.box.height, scan.box.width)
+        source = h5py.VirtualSource("data/regions.h5", paths[scan.id], shape=shape, dtype=dtype)
+        for place, part in parts:
+            layout[place.slices] = source[part.slices]
+    _picture(entry, "panorama_analysis", layout, mosaic, "analysis scans")
+
+
+def _picture(entry: Any, name: str, layout: Any, mosaic: Mosaic, title: str) -> Any:
+    group = _group(entry, name, "NXdata")
+    data = group.create_virtual_dataset("data", layout, fillvalue=0)
+    pixel_um = (mosaic.pixel_mm[0] * 1e3, mosaic.pixel_mm[1] * 1e3)
+    data.attrs["element_size_um"] = np.array([1.0, pixel_um[1], pixel_um[0]])
+    _image_axes(group, mosaic.shape, pixel_um, title)
+    return data
+
+
+def _image_axes(group: Any, shape: tuple[int, int], pixel_um: tuple[float, float], title: str) -> None:
+    group.attrs["axes"] = ["y", "x"]
+    _axis(group, "y", 0, shape[0], pixel_um[1], "y (µm)")
+    _axis(group, "x", 1, shape[1], pixel_um[0], "x (µm)")
+    _signal(group, "data", title)
+
+
+def _axis(group: Any, name: str, dimension: int, count: int, step_um: float, title: str) -> None:
+    axis = group.create_dataset(name, data=np.arange(count) * step_um)
+    axis.attrs["units"], axis.attrs["long_name"] = "um", title
+    group.attrs[f"{name}_indices"] = np.uint32(dimension)
+
+
+def _signal(group: Any, name: str, title: str) -> None:
+    # Some readers look for the interpretation at the group, some at the dataset.
+    group.attrs["signal"], group.attrs["interpretation"] = name, "image"
+    group["title"] = title
+    if not isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+        group[name].attrs["interpretation"], group[name].attrs["long_name"] = "image", title
+
+
+def _reduced(panorama: Any, factor: int) -> np.ndarray[Any, Any]:
+    """Average squares of `factor` pixels, strip by strip; a remainder at the edges is left out."""
+    rows, columns = (n // factor for n in panorama.shape)
+    picture = np.empty((rows, columns), dtype=panorama.dtype)
+    step = max(1, CHUNK_PX // factor)
+    for top in range(0, rows, step):
+        count = min(step, rows - top)
+        strip = panorama[top * factor : (top + count) * factor, : columns * factor]
+        squares = strip.reshape(count, factor, columns, factor)
+        picture[top : top + count] = squares.mean(axis=(1, 3)).round()
+    return picture
+
+
+def _grid(scans: list[Scan]) -> Imaging:
+    return scans[0].imaging
+
+
+def _analysis_size(record: RunRecord) -> tuple[int, int]:
+    width, height = record.config["scan"]["analysis"]["size_px"]
+    return width, height
+
+
+def _group(parent: Any, name: str, nexus_class: str) -> Any:
+    group = parent.create_group(name)
+    group.attrs["NX_class"] = nexus_class
+    return group
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
