@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +47,7 @@ class RunResult:
     outcome: Literal["completed", "stopped", "failed"]
     reason: str
     cause: str
+    """What failed; "interrupt" if Ctrl-C stopped it."""
     folder: Path
     problems: tuple[str, ...] = ()
     """What went wrong after the last scan: an image file not written, a thread that hangs."""
@@ -136,13 +137,14 @@ def run_survey(
         journal.append(started)
         journal.sync()
         survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile))
-        finished, problems = survey.run(started, observe)
+        result = survey.run(started, observe)
     try:
         finalize(folder.path)
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
-        problems.append(f"the result file was not written ({cause}); resume to try again")
-    return RunResult(finished.outcome, finished.reason, finished.cause, folder.path, tuple(problems))
+        problem = f"the result file was not written ({cause}); resume to try again"
+        result = replace(result, problems=(*result.problems, problem))
+    return result
 
 
 class _Survey:
@@ -156,6 +158,7 @@ class _Survey:
         for fact in history:
             state.learn(fact)
         self._clock = clock
+        self._folder = folder
         self._bus = bus = Bus()
         driver = plugins.build("microscope", config.microscope.driver, config.microscope.options)
         self._instrument = instrument = Instrument(driver, state.to_restore)
@@ -183,8 +186,9 @@ class _Survey:
         self._ended = threading.Event()
         self._finished: RunFinished | None = None
         self._stops = 0
+        self._is_interrupted = False
 
-    def run(self, started: RunStarted, observe: Tap | None) -> tuple[RunFinished, list[str]]:
+    def run(self, started: RunStarted, observe: Tap | None) -> RunResult:
         """Start everything, wait for the end, stop everything in reverse."""
         self._bus.tap(self._watch)
         if observe:
@@ -205,7 +209,12 @@ class _Survey:
             problems += self._close()
         if self._finished is None:
             raise AssertionError("the run ended without saying how")
-        return self._finished, problems
+        cause: str = self._finished.cause
+        if self._finished.outcome == "stopped" and self._is_interrupted:
+            cause = "interrupt"
+        return RunResult(
+            self._finished.outcome, self._finished.reason, cause, self._folder.path, tuple(problems)
+        )
 
     def _watch(self, message: Message, number: int) -> None:
         if isinstance(message, RunFinished):
@@ -215,6 +224,7 @@ class _Survey:
     def _stop(self, signal_name: str) -> None:
         """First time: end after the scan in flight. Again: end the scan too."""
         self._stops += 1
+        self._is_interrupted = signal_name == "SIGINT"
         self._bus.publish(StopRun(reason=f"{signal_name} received"))
         if self._stops > 1:
             try:

@@ -127,7 +127,7 @@ class ScanTables(Table):
     analysis: ScanTable
     timing: TimingTable | None = None
     """what a scan costs beside the dwell time; left out, the driver's own figures count"""
-    order: Literal["paper", "hold_back"] = "paper"
+    order: Literal["paper", "hold_back"] = "hold_back"
     """rescan as soon as regions are known, or hold rescans back to fill the time of detections"""
 
 

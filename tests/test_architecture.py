@@ -12,13 +12,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sparse_actors"
 
-BASE = {"geometry", "imaging", "errors", "version"}
+BASE = {"geometry", "imaging", "errors", "version", "scan"}
 MAY_IMPORT = {
     "geometry": set(),
     "imaging": set(),
     "errors": set(),
     "version": set(),
     "contracts": BASE,
+    "scan": {"geometry", "imaging"},
     "messages": BASE | {"contracts"},
     "wire": BASE | {"contracts", "messages"},
     "detection": BASE | {"contracts"},

@@ -217,10 +217,14 @@ def test_what_failed_is_counted():
         ScanMissed(scan_id=missed, reason="x"),
         ScanMissed(scan_id=ScanId(partition, 4), reason="x"),
         recorded(scanned(region_scan(TILES[0], 4), 0.0)),
-        DetectionFailed(partition=partition, reason="x"),
+        DetectionFailed(partition=partition, reason="the detector [raised]\nit"),
     ]
     figures = folded(messages).figures()
     assert (figures.workers, figures.scans_missed, figures.detections_failed) == (1, 1, 1)
+    out = io.StringIO()
+    Console(file=out, width=120).print(summary(figures, "completed", "", Path("x")))
+    assert "1 scans given up, 1 detections failed" in out.getvalue()
+    assert "the detector [raised] it" in out.getvalue()
 
 
 def test_before_anything_happened_nothing_is_divided_by_zero():

@@ -49,7 +49,6 @@ def test_a_dark_spot_is_found_where_it_is():
     assert len(pois) == 1
     np.testing.assert_allclose(pois.xy_px[0], [31.5 * 4, 21.5 * 4], atol=0.6)
     left, top, width, height = pois.boxes_px[0]
-    assert (left, top) == (left, top)
     assert left + width / 2 == pytest.approx(31.5 * 4, abs=1)
     assert top + height / 2 == pytest.approx(21.5 * 4, abs=1)
     assert 8 <= width <= 16

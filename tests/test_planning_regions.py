@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparse_actors.contracts.detector import Pois
@@ -74,6 +74,7 @@ def test_a_region_without_pixels_is_refused(region: tuple[int, int], field: tupl
 
 
 @given(found(), fields)
+@settings(deadline=None)
 def test_every_point_and_all_that_was_found_lies_in_a_region(
     case: tuple[Pois, tuple[int, int]], region_px: tuple[int, int]
 ) -> None:
@@ -94,6 +95,7 @@ def test_every_point_and_all_that_was_found_lies_in_a_region(
 
 
 @given(found(), fields, st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_the_order_of_the_points_does_not_matter(
     case: tuple[Pois, tuple[int, int]], region_px: tuple[int, int], random: np.random.Generator
 ) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from sparse_actors.messages import Message
 
@@ -108,7 +109,8 @@ def duration(seconds: float) -> str:
 
 def summary(figures: Figures, outcome: str, reason: str, folder: Path) -> Table:
     """Return the table at the end of a run."""
-    table = Table(title=f"Survey {outcome}" + (f": {reason}" if reason else ""), show_header=False)
+    title = Text(f"Survey {outcome}" + (f": {reason}" if reason else ""))
+    table = Table(title=title, show_header=False)
     table.add_column(style="bold")
     table.add_column()
     table.add_row("tiles", f"{figures.tiles_done} of {figures.tiles_total}")
@@ -117,6 +119,7 @@ def summary(figures: Figures, outcome: str, reason: str, folder: Path) -> Table:
     if figures.scans_missed or figures.detections_failed:
         missing = f"{figures.scans_missed} scans given up, {figures.detections_failed} detections failed"
         table.add_row("missing", missing, style="red")
+        table.add_row("the last because", Text(" ".join(figures.last_failure.split())[:200]), style="red")
     table.add_row("pixels exposed", f"{figures.exposed_pixels / 1e6:.2f} million")
     table.add_row("time scanning", duration(figures.scan_s))
     table.add_row("time moving", duration(figures.stage_s))
@@ -125,5 +128,5 @@ def summary(figures: Figures, outcome: str, reason: str, folder: Path) -> Table:
     if figures.saved_share is not None:
         text = f"{duration(figures.saved_s)}, {figures.saved_share:.0%} of a conventional analysis scan"
         table.add_row("time saved", text)
-    table.add_row("result", str(folder / "run.nxs"))
+    table.add_row("result", Text(str(folder / "run.nxs"), overflow="fold"))
     return table

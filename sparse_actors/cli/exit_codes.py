@@ -41,12 +41,12 @@ def of_outcome(outcome: str, cause: str, problems: Sequence[str] = ()) -> ExitCo
     outcome
         "completed", "stopped" or "failed".
     cause
-        What failed: "microscope", "storage" or something else.
+        What failed: "microscope", "storage" or something else; "interrupt" for a run stopped by Ctrl-C.
     problems
         What went wrong after the last scan; a run with any has not gone well.
     """
     if outcome == "stopped":
-        return ExitCode.STOPPED
+        return ExitCode.INTERRUPTED if cause == "interrupt" else ExitCode.STOPPED
     if outcome == "completed":
         return ExitCode.RUN_FAILED if problems else ExitCode.DONE
     match cause:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sparse_actors.geometry import TileIndex
+from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.imaging import Imaging, ScanTiming
 from sparse_actors.messages import (
     DetectionFailed,
@@ -45,6 +45,8 @@ class Figures:
     regions_planned: int
     scans_missed: int
     detections_failed: int
+    last_failure: str
+    """Why the last of these scans or detections was given up; empty when none was."""
     workers: int
     exposed_pixels: int
     """Of fast and analysis scans together, repetitions included."""
@@ -99,8 +101,9 @@ class Progress:
     _exposures: set[tuple[ScanId, int]] = field(default_factory=set)
     _recorded: set[ScanId] = field(default_factory=set)
     _missed: set[ScanId] = field(default_factory=set)
-    _undetected: set[object] = field(default_factory=set)
-    _regions: dict[object, int] = field(default_factory=dict)
+    _undetected: set[PartitionId] = field(default_factory=set)
+    _last_failure: str = ""
+    _regions: dict[PartitionId, int] = field(default_factory=dict)
     _done: set[TileIndex] = field(default_factory=set)
     _workers: set[str] = field(default_factory=set)
     _exposed_pixels: int = 0
@@ -145,10 +148,12 @@ class Progress:
                 self._geometry.pop(scan_id, None)
             case RegionsPlanned(partition=partition, scans=scans):
                 self._regions[partition] = len(scans)
-            case ScanMissed(scan_id=scan_id):
+            case ScanMissed(scan_id=scan_id, reason=reason):
                 self._missed.add(scan_id)
-            case DetectionFailed(partition=partition):
+                self._last_failure = reason
+            case DetectionFailed(partition=partition, reason=reason):
                 self._undetected.add(partition)
+                self._last_failure = reason
             case TileFinished(tile=tile) if tile not in self._done:
                 self._done.add(tile)
                 self._tiles_since += 1
@@ -198,6 +203,7 @@ class Progress:
             regions_planned=sum(self._regions.values()),
             scans_missed=len(self._missed),
             detections_failed=len(self._undetected),
+            last_failure=self._last_failure,
             workers=len(self._workers),
             exposed_pixels=self._exposed_pixels,
             scan_s=self._scan_s,

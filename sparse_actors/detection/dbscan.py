@@ -1,13 +1,13 @@
 """Exact DBSCAN of the pixels of an image, on packed bits and runs.
 
-Points of a pixel grid need no neighbour search: a pixel is a core point when at most `disk - min_points` pixels
-of the disk of radius eps around it are missing, which is counted for 64 pixels at a time; core points side by side
-in a row form a run, and runs in reach of each other are joined by union-find. Memory is a few bitmaps
-and the runs. Algorithm: Ester et al., KDD-96, 226-231 (1996).
+Points of a pixel grid need no neighbour search: a pixel is a core point when at most `disk - min_points`
+pixels of the disk of radius eps around it are missing, which is counted for 64 pixels at a time; core points
+side by side in a row form a run, and runs in reach of each other are joined by union-find. Memory is a few
+bitmaps and the runs. Algorithm: Ester et al., KDD-96, 226-231 (1996).
 
-The numbering is scikit-learn's for the points `np.argwhere(dark)`: clusters count by their first core point in
-row-major order, and a border point belongs to the lowest number in its reach. As there, a point counts
-as its own neighbour, and two points are neighbours when d^2 <= eps^2 in float64.
+The numbering is scikit-learn's for the points `np.argwhere(dark)`: clusters count by their first core point
+in row-major order, and a border point belongs to the lowest number in its reach. As there, a point counts as
+its own neighbour, and two points are neighbours when d^2 <= eps^2 in float64.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Clusters:
         return len(self.area_px)
 
 
-def label_clusters(dark: NDArray[np.bool_], eps_px: float, min_points: int) -> NDArray[np.int64]:
+def label_clusters(dark: NDArray[np.bool_], eps_px: float, min_points: int) -> Indices:
     """Label the dark pixels of an image as scikit-learn's DBSCAN does.
 
     Parameters
@@ -82,10 +82,7 @@ def label_clusters(dark: NDArray[np.bool_], eps_px: float, min_points: int) -> N
 
 def packed(dark: NDArray[np.bool_]) -> Bitmap:
     """Pack an image (rows, columns) of truth values into a bitmap (rows, words)."""
-    rows, columns = dark.shape
-    bright = np.ones((rows, -(-columns // WORD) * WORD), np.uint8)
-    np.logical_not(dark, out=bright[:, :columns].view(np.bool_))
-    return _zeros(bright)
+    return _ones(np.ascontiguousarray(dark).view(np.uint8))
 
 
 def cluster_segments(bitmap: Bitmap, columns: int, eps_px: float, min_points: int) -> Segments:
@@ -128,19 +125,21 @@ def _half_widths(eps_px: float, largest: int) -> NDArray[np.int64]:
 
 
 @compiled
-def _zeros(values: NDArray[np.uint8]) -> Bitmap:
-    """Return the bitmap of zeros in an array (rows, 64 words)."""
+def _ones(values: NDArray[np.uint8]) -> Bitmap:
+    """Return the bitmap of an array (rows, columns) of 0 and 1."""
     rows, columns = values.shape
-    words = columns // WORD
-    bitmap = np.empty((rows, words), np.uint64)
+    whole = columns // WORD
+    bitmap = np.zeros((rows, -(-columns // WORD)), np.uint64)
     for row in range(rows):
-        for word in range(words):
-            bitmap[row, word] = below(values, row * columns + word * WORD, np.uint8(1))
+        for word in range(whole):
+            bitmap[row, word] = ~below(values, row * columns + word * WORD, np.uint8(1))
+        for column in range(whole * WORD, columns):
+            bitmap[row, whole] |= np.uint64(values[row, column]) << np.uint64(column - whole * WORD)
     return bitmap
 
 
 @compiled
-def _labels(bitmap: Bitmap, pieces: Indices) -> NDArray[np.int64]:
+def _labels(bitmap: Bitmap, pieces: Indices) -> Indices:
     """Return the cluster of each one of a bitmap, in row-major order; a piece is a slice of it."""
     rows, words = bitmap.shape
     points_before = np.empty((rows, words), np.int64)
@@ -149,7 +148,7 @@ def _labels(bitmap: Bitmap, pieces: Indices) -> NDArray[np.int64]:
         for word in range(words):
             points_before[row, word] = n
             n += bit_count(bitmap[row, word])
-    labels = np.full(n, -1, np.int64)
+    labels = np.full(n, -1, np.int32)
     for piece in range(pieces.shape[1]):
         row, first, last, cluster = pieces[0, piece], pieces[1, piece], pieces[2, piece], pieces[3, piece]
         word, left = first >> 6, (_ONE << np.uint64(first & 63)) - _ONE

@@ -1,8 +1,8 @@
 """Sixty-four neighbouring pixels in one step: compared with a limit, or summed with weights.
 
-These write LLVM vector instructions, which come out in whatever width the processor has; loops would
-leave it to the compiler whether they are vectorised at all. Arrays are C-contiguous and indexed flat, and nothing
-checks that the index lies inside.
+These write LLVM vector instructions, which come out in whatever width the processor has; loops would leave it
+to the compiler whether they are vectorised at all. Arrays are C-contiguous and indexed flat, and nothing
+checks that an index lies inside.
 """
 
 from __future__ import annotations
@@ -106,8 +106,57 @@ def _weighted(taps: int, one_weight_for_all: bool) -> Any:
 weighted_columns_4, weighted_columns_6 = _weighted(4, False), _weighted(6, False)
 """(result, at, values, start, step, weights, weight_start, weight_step): over 4 or 6 taps t, lane i,
 
-result[at + i] = the sum of weights[weight_start + t * weight_step + i] * values[start + t * step + i], rounded and
-clipped to the type of the result.
+result[at + i] = the sum of weights[weight_start + t * weight_step + i] * values[start + t * step + i],
+rounded and clipped to the type of the result.
 """
 weighted_rows_4, weighted_rows_6 = _weighted(4, True), _weighted(6, True)
 """The same with one weight for all lanes: weights[weight_start + t * weight_step]."""
+
+
+def _reachable(taps: int, core: range) -> Any:
+    @instruction
+    def reachable(typing: Any, values: Any, start: Any, step: Any, overshoot: Any, limit: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            values, start, step, overshoot, limit = arguments
+
+            def extreme(sign: str, a: Any, b: Any) -> Any:
+                return b if a is None else builder.select(builder.icmp_unsigned(sign, a, b), a, b)
+
+            near = far = least = None
+            for row in range(taps):
+                for column in range(taps):
+                    index = builder.add(start, ir.Constant(start.type, column))
+                    pixels = _loaded(context, builder, signature.args[0], values, index)
+                    far, least = extreme(">", far, pixels), extreme("<", least, pixels)
+                    if row in core and column in core:
+                        near = extreme("<", near, pixels)
+                start = builder.add(start, step)
+
+            single = ir.FloatType()
+            at_least = builder.fadd(ir.Constant(single, 1.0), overshoot)
+            bound = None
+            for factor, other, pixels in (
+                (at_least, at_least, near),
+                (at_least, builder.fmul(ir.Constant(single, -2.0), overshoot), far),
+                (overshoot, overshoot, least),
+            ):
+                grey = builder.uitofp(pixels, ir.VectorType(single, WORD))
+                term = builder.fmul(grey, _spread(builder, builder.fmul(factor, other)))
+                bound = term if bound is None else builder.fadd(bound, term)
+            mask = builder.fcmp_ordered("<", bound, _spread(builder, limit))
+            return builder.bitcast(mask, ir.IntType(WORD))
+
+        return types.uint64(values, types.int64, types.int64, types.float32, types.float32), codegen
+
+    return reachable
+
+
+# The cubic kernel is positive over its two middle taps, Lanczos' also over the outermost.
+reachable_4, reachable_6 = _reachable(4, range(1, 3)), _reachable(6, range(6))
+"""(values, start, step, overshoot, limit): which of 64 windows may be resampled to something below the limit.
+
+Window i has its corner at values[start + i], 4 x 4 or 6 x 6 taps, and rows `step` apart. With overshoot n,
+the largest sum of the negative weights, a pass gives at least (1 + n) min - n max and at most the reverse,
+where the minimum counts only taps that can have positive weights. Both passes together:
+(1 + n)^2 min_positive - 2 n (1 + n) max + n^2 min.
+"""

@@ -208,8 +208,8 @@ def with_border_points(
 ) -> Indices:
     """Return the pieces of all clusters, (4, n): row, first and last column, cluster.
 
-    Cluster by cluster, each run takes what is in its reach of `rest`, the points that are not core points; what
-    remains there is noise.
+    Cluster by cluster, each run takes what is in its reach of `rest`, the points that are not core points;
+    what remains there is noise.
     """
     rows, runs, reach = len(rest), len(first), len(widths) - 1
     position = np.zeros(clusters + 1, np.int64)
@@ -230,8 +230,9 @@ def with_border_points(
         run, row = order[place], row_of[place]
         if n == pieces.shape[1]:
             pieces = _grown(pieces)
-        pieces[0, n], pieces[1, n], pieces[2, n], pieces[3, n] = row, first[run], last[run], cluster[run]
-        n += 1
+        own, n = n, n + 1
+        pieces[0, own], pieces[1, own], pieces[2, own] = row, first[run], last[run]
+        pieces[3, own] = cluster[run]
         for y in range(max(row - reach, 0), min(row + reach, rows - 1) + 1):
             width = widths[abs(y - row)]
             left, right = max(first[run] - width, 0), min(last[run] + width, columns - 1)
@@ -249,9 +250,14 @@ def with_border_points(
                     bits |= (_ONE << np.uint64(begin)) - _ONE
                     end = lowest_bit(~bits)
                     bits &= _ALL << np.uint64(end) if end < WORD else _NONE
-                    if n == pieces.shape[1]:
-                        pieces = _grown(pieces)
-                    pieces[0, n], pieces[1, n], pieces[2, n] = y, word * WORD + begin, word * WORD + end - 1
-                    pieces[3, n] = cluster[run]
-                    n += 1
+                    begin, end = word * WORD + begin, word * WORD + end - 1
+                    if y == row and begin == pieces[2, own] + 1:
+                        pieces[2, own] = end
+                    elif y == row and end == pieces[1, own] - 1:
+                        pieces[1, own] = begin
+                    else:
+                        if n == pieces.shape[1]:
+                            pieces = _grown(pieces)
+                        pieces[0, n], pieces[1, n], pieces[2, n], pieces[3, n] = y, begin, end, cluster[run]
+                        n += 1
     return pieces[:, :n]

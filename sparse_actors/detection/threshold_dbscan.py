@@ -89,5 +89,5 @@ class ThresholdDbscan:
         segments = cluster_segments(bitmap, upsampling.shape[1], self._eps_px, self._min_points)
         clusters = measured_clusters(segments, upsampling.evaluated)
         kept = clusters.area_px >= self._min_area_px
-        score = clusters.area_px * np.abs(self._threshold - clusters.mean_grey)
+        score: NDArray[np.float64] = np.abs(self._threshold - clusters.mean_grey) * clusters.area_px
         return Pois(xy_px=clusters.centroids_px[kept], score=score[kept], boxes_px=clusters.boxes_px[kept])

@@ -34,7 +34,7 @@ def axis_taps(source_px: int, scale: int, interpolation: Interpolation) -> NDArr
     -------
     numpy.ndarray
         (2 half, outputs), in units of 2^-22. Output j is the sum over t of weights[t, j] times source pixel
-        cell(j) + 1 - half + t, where the cell is the source pixel whose centre lies left of that of j, or on it.
+        cell(j) + 1 - half + t; the cell of j is the source pixel whose centre lies left of its own, or on it.
     """
     half = _HALF_WIDTH[interpolation]
     outputs = source_px * scale
@@ -111,8 +111,6 @@ class Upsampling:
         vertical = axis_taps(rows, scale, interpolation)
         horizontal = axis_taps(columns, scale, interpolation)
         self._overshoot = max(_overshoot(vertical), _overshoot(horizontal))
-        # The positive weights of the cubic kernel are the two in the middle, of Lanczos also the outermost.
-        self._core = 1 if interpolation == "bicubic" else half
         # 8 bits times 22 fit 32; a narrower sum is twice as fast.
         sum_type = np.int32 if image.dtype == np.uint8 else np.int64
         words = -(-self.shape[1] // WORD)
@@ -149,7 +147,7 @@ class Upsampling:
         if reachable_below >= levels:
             limit, inverted = 0, int(_ALL)
         # Between the passes a value moves by half a level at most, and half a level is rounded up at the end;
-        # a tenth is more than the rounding of the weights can do.
+        # a quarter is more than the rounding of the weights can do.
         mark_candidates(
             self._source,
             bounding,
@@ -159,9 +157,8 @@ class Upsampling:
             self._stretched,
             np.zeros((len(self._source), words), np.bool_),
             self._values,
-            self._core,
-            self._overshoot,
-            reachable_below + self._overshoot + 0.1,
+            np.float32(self._overshoot),
+            np.float32(reachable_below + self._overshoot + 0.25),
             self._source.dtype.type(limit),
             np.uint64(inverted),
             bitmap,
@@ -185,7 +182,7 @@ class Upsampling:
 
 def _overshoot(weights: NDArray[np.int64]) -> float:
     """Return the largest sum of negative weights, as a positive number."""
-    return float(-np.minimum(weights, 0).sum(axis=0).min()) / 2**PRECISION_BITS
+    return -float(np.minimum(weights, 0).sum(axis=0).min()) / (1 << PRECISION_BITS)
 
 
 def _edge_padded(image: NDArray[Any], margin: int, right: int) -> NDArray[Any]:

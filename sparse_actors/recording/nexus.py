@@ -14,9 +14,9 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from sparse_actors.geometry import TileIndex
-from sparse_actors.imaging import Imaging
 from sparse_actors.messages import Scan
 from sparse_actors.version import VERSION
 
@@ -99,6 +99,16 @@ def _write_master(record: RunRecord, tiles: list[TileIndex]) -> None:
         if tiles:
             _write_fast(entry, record, tiles)
             _write_rescans(entry, record)
+    if tiles:
+        # Sources and linked files are opened as the file is that names them: they are only ever read
+        # through a file that is open for reading, so that nothing touches a packed file again.
+        with h5py.File(temporary, "r") as file:
+            panorama = file["entry/panorama_fast/data"]
+            factor = -(-max(panorama.shape) // OVERVIEW_MAX_PX)
+            picture = _reduced(panorama, factor)
+    with h5py.File(temporary, "r+") as file:
+        if tiles:
+            _write_overview(file["entry"], record, picture, factor)
         add_experiments(file, record.folder, tiles)
     disk.publish(temporary, path)
 
@@ -168,7 +178,7 @@ def _write_fast(entry: Any, record: RunRecord, tiles: list[TileIndex]) -> None:
     stack["real"] = h5py.ExternalLink("data/fast.h5", "/real")
 
     fast = [scan for scan in recorded_scans(record) if scan.id.is_fast]
-    mosaic = Mosaic(record.panorama, _grid(fast).size_px)
+    mosaic = Mosaic(record.panorama, fast[0].imaging.size_px)
     width, height = mosaic.size_px
     pixel_um = (mosaic.pixel_mm[0] * 1e3, mosaic.pixel_mm[1] * 1e3)
     stack.attrs["axes"] = ["indices_image", "axis_j", "axis_i"]
@@ -180,25 +190,26 @@ def _write_fast(entry: Any, record: RunRecord, tiles: list[TileIndex]) -> None:
     _signal(stack, "real", "fast images")
     stack.attrs["indices_image_indices"] = np.uint32(0)
 
-    dtype = stack["real"].dtype
+    dtype = _pixels(record, fast)
     layout = h5py.VirtualLayout(mosaic.shape, dtype)
-    source = h5py.VirtualSource("data/fast.h5", "real", shape=stack["real"].shape, dtype=dtype)
+    source = h5py.VirtualSource("data/fast.h5", "real", shape=(len(tiles), height, width), dtype=dtype)
     planes = {tile: plane for plane, tile in enumerate(tiles)}
     for scan, parts in mosaic.visible_parts(fast):
         for place, part in parts:
             rows, columns = part.shifted(scan.box.left, scan.box.top).slices
             layout[place.slices] = source[planes[scan.id.partition.tile], rows, columns]
-    panorama = _picture(entry, "panorama_fast", layout, mosaic, "fast scans")
+    _picture(entry, "panorama_fast", layout, mosaic, "fast scans")
 
-    # A dataset that was virtual in an unfinished file is read through its sources as any reader does.
-    entry.file.flush()
-    factor = -(-max(mosaic.shape) // OVERVIEW_MAX_PX)
-    overview = _group(entry, "overview", "NXdata")
-    picture = _reduced(panorama, factor)
-    overview.create_dataset(
-        "data", data=picture, chunks=tuple(min(n, CHUNK_PX) for n in picture.shape), **FILTERS
-    )
-    _image_axes(overview, picture.shape, (pixel_um[0] * factor, pixel_um[1] * factor), "fast scans, reduced")
+
+def _write_overview(entry: Any, record: RunRecord, picture: NDArray[Any], factor: int) -> None:
+    """Write the reduced panorama of the fast scans as the default plot."""
+    group = _group(entry, "overview", "NXdata")
+    chunks = tuple(min(n, CHUNK_PX) for n in picture.shape)
+    group.create_dataset("data", data=picture, chunks=chunks, **FILTERS)
+    fast = [scan for scan in recorded_scans(record) if scan.id.is_fast]
+    width_mm, height_mm = Mosaic(record.panorama, fast[0].imaging.size_px).pixel_mm
+    pixel_um = (width_mm * 1e3 * factor, height_mm * 1e3 * factor)
+    _image_axes(group, picture.shape, pixel_um, "fast scans, reduced")
     entry.attrs["default"] = "overview"
 
 
@@ -209,9 +220,9 @@ def _write_rescans(entry: Any, record: RunRecord) -> None:
         return
     for tile in sorted({scan.id.partition.tile for scan in scans}):
         entry["regions"][str(tile)] = h5py.ExternalLink("data/regions.h5", f"/{tile}")
-    mosaic = Mosaic(record.panorama, _grid(scans).size_px)
+    mosaic = Mosaic(record.panorama, scans[0].imaging.size_px)
     paths = dict(zip([scan.id for scan in scans], region_paths(scans), strict=True))
-    dtype = PIXELS[record.slabs[record.recorded[scans[0].id].slab].pixel_type]
+    dtype = _pixels(record, scans)
     layout = h5py.VirtualLayout(mosaic.shape, dtype)
     for scan, parts in mosaic.visible_parts(scans):
         shape = (scan.box.height, scan.box.width)
@@ -221,16 +232,15 @@ def _write_rescans(entry: Any, record: RunRecord) -> None:
     _picture(entry, "panorama_analysis", layout, mosaic, "analysis scans")
 
 
-def _picture(entry: Any, name: str, layout: Any, mosaic: Mosaic, title: str) -> Any:
+def _picture(entry: Any, name: str, layout: Any, mosaic: Mosaic, title: str) -> None:
     group = _group(entry, name, "NXdata")
     data = group.create_virtual_dataset("data", layout, fillvalue=0)
     pixel_um = (mosaic.pixel_mm[0] * 1e3, mosaic.pixel_mm[1] * 1e3)
     data.attrs["element_size_um"] = np.array([1.0, pixel_um[1], pixel_um[0]])
     _image_axes(group, mosaic.shape, pixel_um, title)
-    return data
 
 
-def _image_axes(group: Any, shape: tuple[int, int], pixel_um: tuple[float, float], title: str) -> None:
+def _image_axes(group: Any, shape: tuple[int, ...], pixel_um: tuple[float, float], title: str) -> None:
     group.attrs["axes"] = ["y", "x"]
     _axis(group, "y", 0, shape[0], pixel_um[1], "y (µm)")
     _axis(group, "x", 1, shape[1], pixel_um[0], "x (µm)")
@@ -251,10 +261,10 @@ def _signal(group: Any, name: str, title: str) -> None:
         group[name].attrs["interpretation"], group[name].attrs["long_name"] = "image", title
 
 
-def _reduced(panorama: Any, factor: int) -> np.ndarray[Any, Any]:
+def _reduced(panorama: Any, factor: int) -> NDArray[Any]:
     """Average squares of `factor` pixels, strip by strip; a remainder at the edges is left out."""
     rows, columns = (n // factor for n in panorama.shape)
-    picture = np.empty((rows, columns), dtype=panorama.dtype)
+    picture: NDArray[Any] = np.empty((rows, columns), dtype=panorama.dtype)
     step = max(1, CHUNK_PX // factor)
     for top in range(0, rows, step):
         count = min(step, rows - top)
@@ -264,8 +274,8 @@ def _reduced(panorama: Any, factor: int) -> np.ndarray[Any, Any]:
     return picture
 
 
-def _grid(scans: list[Scan]) -> Imaging:
-    return scans[0].imaging
+def _pixels(record: RunRecord, scans: list[Scan]) -> np.dtype[Any]:
+    return PIXELS[record.slabs[record.recorded[scans[0].id].slab].pixel_type]
 
 
 def _analysis_size(record: RunRecord) -> tuple[int, int]:
