@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,10 +22,13 @@ from sparse_actors.actors.microscope_actor import Instrument, MicroscopeActor
 from sparse_actors.actors.partition_scheduler import PartitionScheduler
 from sparse_actors.actors.recorder import Recorder
 from sparse_actors.actors.region_planner import RegionPlanner
+from sparse_actors.actors.time_keeper import TimeKeeper
 from sparse_actors.config import Config, parse_config
 from sparse_actors.errors import CapabilityError, ConfigError
+from sparse_actors.instrument_times import read_times, write_times
 from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun
 from sparse_actors.network.pool import WorkerPool
+from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.recording.journal import Journal, read_journal
@@ -73,6 +76,8 @@ def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
         rescan_when_detection_fails=config.detect.on_failure == "rescan",
         scan_attempts=config.limits.scan_attempts,
         in_flight_bytes=int(config.limits.in_flight_mb * 1e6),
+        beam_current_pa=config.microscope.beam_current_pa,
+        max_dose_e_per_nm2=config.limits.max_dose_e_per_nm2,
         until_tile=until_tile,
     )
 
@@ -85,6 +90,7 @@ def run_survey(
     resume: bool = False,
     until_tile: int | None = None,
     observe: Tap | None = None,
+    times_folder: Path | None = None,
 ) -> RunResult:
     """Run a survey to its end, or until it is stopped.
 
@@ -102,6 +108,8 @@ def run_survey(
         Stop after so many tiles.
     observe
         Sees every message with its number, from the sender's thread; must return at once.
+    times_folder
+        Where the times of instruments are kept between runs; None keeps none.
 
     Raises
     ------
@@ -136,8 +144,11 @@ def run_survey(
         )
         journal.append(started)
         journal.sync()
-        survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile))
+        known = read_times(times_folder, config.microscope)
+        survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile), known)
         result = survey.run(started, observe)
+        if times_folder is not None:
+            _keep_times(times_folder, config, folder, known)
     try:
         finalize(folder.path)
     except Exception as error:
@@ -151,7 +162,13 @@ class _Survey:
     """The parts of one session of one run."""
 
     def __init__(
-        self, config: Config, folder: RunFolder, journal: Journal, clock: Clock, plan: SurveyPlan
+        self,
+        config: Config,
+        folder: RunFolder,
+        journal: Journal,
+        clock: Clock,
+        plan: SurveyPlan,
+        known_times: Mapping[str, Any] | None,
     ) -> None:
         history = read_journal(folder.journal)
         state = SurveyState(plan)
@@ -175,6 +192,11 @@ class _Survey:
         )
         parts: list[tuple[str, Any, Callable[[], Behaviour]]] = [
             ("recorder", Recorder, lambda: Recorder(store, journal, read_journal(folder.journal))),
+            (
+                "time keeper",
+                TimeKeeper,
+                lambda: TimeKeeper(LearntTimes(plan.timing, known_times), read_journal(folder.journal)),
+            ),
             ("planner", RegionPlanner, lambda: RegionPlanner(plan, read_journal(folder.journal))),
             ("detector", DetectorActor, lambda: DetectorActor(plan.scale)),
             ("microscope", MicroscopeActor, lambda: MicroscopeActor(instrument, journal.append, clock.now)),
@@ -270,6 +292,21 @@ class _GuardedStore(RunStore):
 def _new_folder(config: Config) -> Path:
     stamp = datetime.now().astimezone().strftime("%Y-%m-%dT%H%M%S")
     return Path(config.run.out_dir) / f"{stamp}_{config.run.name}"
+
+
+def _keep_times(
+    times_folder: Path, config: Config, folder: RunFolder, known: Mapping[str, Any] | None
+) -> None:
+    """Keep what this run taught about the instrument's times; a run does not fail by it."""
+    try:
+        times = LearntTimes(config.timing, known)
+        before = times.scans.count
+        for fact in read_journal(folder.journal):
+            times.learn(fact)
+        if times.scans.count > before:
+            write_times(times_folder, config.microscope, times)
+    except Exception as error:
+        structlog.get_logger().warning(f"the times of the instrument were not kept: {error}")
 
 
 def _open_journal(folder: RunFolder, config: Config, resume: bool, given: str) -> tuple[Journal, int]:

@@ -169,6 +169,8 @@ class LimitsTable(Table):
     """megabytes of images scanned and not yet recorded or detected; beyond it no scan begins"""
     scan_attempts: int = Field(default=3, ge=1, le=100)
     """how often a scan is tried before it is reported missing"""
+    max_dose_e_per_nm2: float | None = Field(default=None, gt=0, lt=1e12)
+    """electrons per nm^2 that no pixel gets more of, all scans together; left out, there is no limit"""
     min_free_disk_gb: float = Field(default=5.0, ge=0, le=1e6)
     """gigabytes that must stay free on the disk of the run"""
 

@@ -19,6 +19,7 @@ from .config_report import UNKNOWN_KEY, came, describe
 from .config_sources import Settings
 from .errors import ConfigError
 from .geometry import partition_boxes
+from .imaging import dose_e_per_nm2
 from .toml_text import Key
 
 if TYPE_CHECKING:
@@ -194,6 +195,28 @@ def _in_flight(config: Config) -> Iterator[str]:
         )
 
 
+def _dose(config: Config) -> Iterator[str]:
+    limit, current_pa = config.limits.max_dose_e_per_nm2, config.microscope.beam_current_pa
+    if limit is None:
+        return
+    if current_pa is None:
+        yield (
+            f"limits.max_dose_e_per_nm2 = {limit:g}: needs microscope.beam_current_pa, the probe current in "
+            "picoampere; measure it, or leave the limit out"
+        )
+        return
+    field_nm = config.panorama.tile_fov_um * 1e3
+    fast, analysis = (
+        dose_e_per_nm2(current_pa, scan.dwell_ns, field_nm / scan.size_px[0])
+        for scan in (config.scan.fast, config.scan.analysis)
+    )
+    if fast + analysis > limit:
+        yield (
+            f"limits.max_dose_e_per_nm2 = {limit:g}: expected at least {fast + analysis:.4g}, one fast scan "
+            f"({fast:.4g}) and one rescan ({analysis:.4g}); with less nothing would be rescanned"
+        )
+
+
 def _driver(config: Config) -> Iterator[str]:
     yield from plugins.check("microscope", config.microscope.driver, config.microscope.options)
 
@@ -213,6 +236,13 @@ RULES: dict[Callable[[Config], Iterator[str]], tuple[Key, ...]] = {
     _brightness: (("panorama", "at_corners"),),
     _region: (("regions", "size_px"), _ANALYSIS),
     _in_flight: (("limits", "in_flight_mb"), _PARTITIONS, _ANALYSIS),
+    _dose: (
+        ("limits", "max_dose_e_per_nm2"),
+        ("microscope", "beam_current_pa"),
+        ("panorama", "tile_fov_um"),
+        ("scan", "fast"),
+        ("scan", "analysis"),
+    ),
     _driver: (plugins.NAME_KEY["microscope"], plugins.OPTIONS_KEY["microscope"]),
     _detector: (plugins.NAME_KEY["detector"], plugins.OPTIONS_KEY["detector"]),
 }

@@ -31,10 +31,13 @@ class ScanTiming:
     """Flyback at the end of every line, t_row."""
     scan_overhead_ms: float = 0.0
     """Fixed cost of a scan, t_overhead."""
+    dwell_factor: float = 1.0
+    """How much longer than its dwell time a pixel takes; 1 by declaration, learnt where it is not so."""
 
     def duration_s(self, pixels: int, rows: int, dwell_ns: float) -> float:
         """Time of one scan by eq. 1 of the SPARSE paper: t_dwell n_px + t_row n_rows + t_overhead."""
-        return pixels * dwell_ns * 1e-9 + rows * self.row_overhead_us * 1e-6 + self.scan_overhead_ms * 1e-3
+        dwell_s = self.dwell_factor * dwell_ns * 1e-9
+        return pixels * dwell_s + rows * self.row_overhead_us * 1e-6 + self.scan_overhead_ms * 1e-3
 
 
 def dose_e_per_nm2(current_pa: float, dwell_ns: float, pixel_nm: float) -> float:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from .contracts.detector import Pois
 from .contracts.microscope import Capabilities, MicroscopeState
-from .geometry import PartitionId, TileIndex
+from .geometry import PartitionId, PixelBox, TileIndex
+from .imaging import ScanTiming
 from .scan import Scan as Scan
 from .scan import ScanId as ScanId
 
@@ -402,6 +403,19 @@ class RegionsPlanned(Message):
     """The merging that won, or 'whole partition' after a failed detection."""
     predicted_s: float
     is_fallback: bool = False
+    left_out: tuple[PixelBox, ...] = ()
+    """Boxes, in analysis pixels, that would have been rescanned but for `limits.max_dose_e_per_nm2`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimingLearned(Message):
+    """What scans cost by those made so far; the planning that follows goes by it."""
+
+    timing: ScanTiming
+    error: ScanTiming
+    """Standard error of each of the costs."""
+    scans: int
+    """How many it was learnt from, those of earlier runs included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

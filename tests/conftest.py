@@ -36,6 +36,12 @@ def _new(before: set[threading.Thread]) -> list[threading.Thread]:
 
 
 @pytest.fixture(autouse=True)
+def times_of_instruments_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep runs of the tests from the user's data; processes started by a test inherit it."""
+    monkeypatch.setenv("SPARSE_ACTORS_TIMES", "off")
+
+
+@pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves a thread or a process."""
     threads, children = set(threading.enumerate()), _children()

@@ -12,6 +12,7 @@ from sparse_actors.actors.microscope_actor import Instrument, MicroscopeActor
 from sparse_actors.actors.partition_scheduler import PartitionScheduler
 from sparse_actors.actors.recorder import Recorder
 from sparse_actors.actors.region_planner import RegionPlanner
+from sparse_actors.actors.time_keeper import TimeKeeper
 from sparse_actors.contracts.detector import Pois
 from sparse_actors.contracts.microscope import Microscope, MicroscopeState, ScanLimits
 from sparse_actors.errors import JournalError, MicroscopeError
@@ -28,6 +29,7 @@ from sparse_actors.messages import (
     Scan,
     ScanId,
 )
+from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.runtime.virtual import Delivery, Fault, VirtualBus
@@ -189,6 +191,11 @@ class Story:
         bus.attach("recorder", Recorder.accepts, lambda: Recorder(disk, disk, tuple(disk.journal)))
         bus.attach("detector", DetectorActor.accepts, lambda: DetectorActor(plan.scale))
         bus.attach("workers", ModelPool.accepts, lambda: ModelPool(bus.now))
+        bus.attach(
+            "time keeper",
+            TimeKeeper.accepts,
+            lambda: TimeKeeper(LearntTimes(plan.timing), tuple(disk.journal)),
+        )
         bus.attach("planner", RegionPlanner.accepts, lambda: RegionPlanner(plan, tuple(disk.journal)))
         bus.attach(
             "scheduler", PartitionScheduler.accepts, lambda: PartitionScheduler(plan, tuple(disk.journal))

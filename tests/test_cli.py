@@ -20,6 +20,9 @@ from sparse_actors.errors import (
     SparseActorsError,
     WireError,
 )
+from sparse_actors.imaging import ScanTiming
+from sparse_actors.instrument_times import write_times
+from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.version import VERSION
 
 CONFIG = """
@@ -162,6 +165,18 @@ def test_configured_overheads_win_over_the_driver(file):
     assert found["conventional_s"] == pytest.approx(2 * 160_000 * 4e-6)
 
 
+def test_what_earlier_runs_measured_wins_over_both_and_check_says_so(file, tmp_path, monkeypatch):
+    times = LearntTimes(ScanTiming())
+    for side in (50, 100, 200) * 10:
+        times.scans.learn(side * side, side, 4000.0, ScanTiming(300.0, 30.0, 3.0).duration_s(side * side, side, 4000))
+    monkeypatch.setenv("SPARSE_ACTORS_TIMES", str(tmp_path / "times"))
+    write_times(tmp_path / "times", parse_config(CONFIG).microscope, times)
+    found = json.loads(invoke("check", file, "--json").stdout)["prediction"]
+    assert (found["timing_source"], found["timing_scans"]) == ("learnt", 30)
+    assert found["conventional_s"] == pytest.approx(2 * (160_000 * 12e-6 + 400 * 300e-6 + 30e-3), rel=0.01)
+    assert "learnt from 30 scans" in " ".join(invoke("check", file).stderr.split())
+
+
 def test_a_driver_that_cannot_tell_before_it_is_connected_is_a_warning(file):
     result = invoke("check", file, "--json", "--set", "microscope.options.is_mute=true")
     printed = json.loads(result.stdout)
@@ -285,7 +300,7 @@ def test_options_reach_the_survey(file, ending, tmp_path):
     config, options = calls[0]
     assert config.run.seed == 9
     assert options.pop("observe")
-    assert options == {"given": CONFIG, "out": out, "resume": False, "until_tile": 1}
+    assert options == {"given": CONFIG, "out": out, "resume": False, "until_tile": 1, "times_folder": None}
 
 
 def test_resume_takes_the_latest_run_of_the_name(file, ending, tmp_path):

@@ -178,13 +178,29 @@ def test_after_resuming_the_pause_is_not_idle():
 
 def test_the_rest_takes_as_long_as_the_tiles_before():
     messages = [started(), *one_tile(TILES[0], 100.0, pause_s=0.3)]
-    assert folded(messages[:-1]).figures().eta_s is None
+    assert folded(messages[:4]).figures().eta_s is None  # nothing is planned yet
     progress = folded(messages, tiles=4)
-    # 0.5 s from the first scan to the end of the tile, three more of them.
-    assert progress.figures().eta_s == pytest.approx(3 * 0.5)
-    progress.observe(reached(TILES[1], 100.8, 0.5), 90)
-    progress.observe(scanned(fast_scan(TILES[1]), 101.3), 91)
-    assert progress.figures().eta_s == pytest.approx(3 * 0.5 - (101.4 - 101.0))
+    # A move of 0.5 s and 0.5 s from the first scan to the end of the tile, three more of them.
+    figures = progress.figures()
+    assert figures.eta_s == pytest.approx(3 * 1.0)
+    assert figures.eta_low_s < figures.eta_s < figures.eta_high_s
+    progress.observe(reached(TILES[1], 101.0, 0.5), 90)
+    progress.observe(scanned(fast_scan(TILES[1]), 101.5), 91)
+    assert progress.figures().eta_s == pytest.approx(3 * 1.0 - 0.6)
+
+
+def test_regions_that_are_planned_count_as_they_are():
+    fast = fast_scan(TILES[0])
+    region = region_scan(TILES[0], 0)
+    large = Scan(region.id, PixelBox(0, 0, 30, 10), ANALYSIS)
+    planned = RegionsPlanned(partition=fast.id.partition, scans=(large,), strategy="greedy", predicted_s=0.3)
+    done = scanned(fast, 0.0)
+    seconds = folded([started(), done, recorded(done), planned], tiles=1).figures().eta_s
+    assert seconds == pytest.approx(0.3 + 0.5, rel=0.05)  # and a move, because none was seen
+    missed = ScanMissed(scan_id=region.id, reason="x")
+    messages = [started(), done, recorded(done), planned, missed, reached(TILES[0], 0.2, 0.5)]
+    assert folded(messages, tiles=1).figures().eta_s == pytest.approx(0.0)
+    assert folded([*messages, started(session=1)], tiles=1).figures().eta_s == pytest.approx(0.3, rel=0.05)
 
 
 def test_the_conventional_time_is_at_the_pace_of_the_instrument():

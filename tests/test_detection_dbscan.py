@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.cluster import DBSCAN
 
+from sparse_actors.detection import bits
 from sparse_actors.detection.dbscan import cluster_segments, label_clusters, measured_clusters, packed
 
 
@@ -123,3 +124,15 @@ def test_measures_agree_with_the_labels(eps_px, min_points):
 def test_impossible_parameters_are_refused(eps_px, min_points):
     with pytest.raises(ValueError, match=r"eps_px|min_points"):
         label_clusters(np.ones((3, 3), bool), eps_px, min_points)
+
+
+def test_functions_compile_where_nothing_can_be_written(monkeypatch):
+    njit = bits.njit
+
+    def read_only(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(bits, "njit", read_only)
+    assert bits.compiled(lambda x: x + 1)(2) == 3

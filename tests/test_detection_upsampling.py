@@ -133,3 +133,13 @@ def test_a_constant_image_stays_constant(dtype):
 def test_other_images_are_refused(image, scale, error):
     with pytest.raises(error, match="expected"):
         Upsampling(image, scale)
+
+
+def test_only_the_surroundings_of_candidates_are_evaluated():
+    image = np.random.default_rng(10).normal(120, 3, (200, 200)).astype(np.uint8)
+    image[100:103, 100:103] = 10
+    for interpolation in _FILTER:
+        upsampling = Upsampling(image, 4, interpolation)
+        upsampling.evaluated[:] = 0
+        assert upsampling.candidates(55).any()
+        assert 0 < (upsampling.evaluated > 0).mean() < 0.01

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from sparse_actors.geometry import PixelBox, bounding_box
 from sparse_actors.imaging import Imaging, ScanTiming
 from sparse_actors.planning import mask_cover
+from sparse_actors.planning.agglomeration import agglomerate
 from sparse_actors.planning.exact_merging import best_partition
-from sparse_actors.planning.merging import MergedPlan, Strategy, improve, merge
+from sparse_actors.planning.merging import MergedPlan, Strategy, compile_merging, improve, merge
 from sparse_actors.planning.regrouping import regroup
 
 STRATEGIES: tuple[Strategy, ...] = ("mask", "bounding_box", "greedy")
@@ -293,6 +294,19 @@ def test_many_regions_are_merged() -> None:
     plan = merge(regions, "greedy", *model)
     assert plan.strategy == "best first"
     assert plan.predicted_s < merge(regions, "bounding_box", *model).predicted_s
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_compiling_ahead_leaves_nothing_to_compile(strategy: Strategy) -> None:
+    compile_merging(strategy)
+    compiled = [len(routine.signatures) for routine in (agglomerate, best_partition, regroup)]
+    merge(
+        random_regions(np.random.default_rng(0), 40, 300, (5, 40)),
+        strategy,
+        Imaging(FIELD, 100),
+        ScanTiming(),
+    )
+    assert [len(routine.signatures) for routine in (agglomerate, best_partition, regroup)] == compiled
 
 
 @given(region_arrays())

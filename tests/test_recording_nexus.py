@@ -31,9 +31,9 @@ ORIGINS = {TILES[0]: (0, 0), TILES[1]: (56, 0), TILES[2]: (0, 42), TILES[3]: (56
 LOST = ScanId(PartitionId(TILES[2], 0), 1)
 
 
-@pytest.fixture(params=["uint8", "uint16"])
-def run(tmp_path: Path, request: pytest.FixtureRequest) -> RecordedRun:
-    return whole_run(tmp_path / "run", request.param)
+@pytest.fixture
+def run(tmp_path: Path) -> RecordedRun:
+    return whole_run(tmp_path / "run", "uint16")
 
 
 def painted(run: RecordedRun, *, fast: bool) -> np.ndarray:
@@ -73,7 +73,9 @@ def everything(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_panoramas_hold_every_pixel_at_its_place(run: RecordedRun) -> None:
+@pytest.mark.parametrize("pixel_type", ["uint8", "uint16"])
+def test_panoramas_hold_every_pixel_at_its_place(tmp_path: Path, pixel_type: str) -> None:
+    run = whole_run(tmp_path, pixel_type)
     finalize(run.path)
     with h5py.File(run.path / "run.nxs") as file:
         entry = file["entry"]
@@ -104,14 +106,16 @@ def test_stack_and_rescans_are_linked_and_compressed(run: RecordedRun) -> None:
         np.testing.assert_array_equal(
             regions["r000c000/4_4_16_12"][()], run.images[ScanId(PartitionId(TILES[0], 0), 0)]
         )
-        mask = regions[paths[3]]
+        mask = file["entry/regions"][paths[3]]
         wanted = np.zeros((12, 12), dtype=run.pixel_type)
         wanted[RunRecord.open(run.path).scans[ScanId(PartitionId(TILES[1], 0), 0)].mask()] = run.images[
             ScanId(PartitionId(TILES[1], 0), 0)
         ]
         np.testing.assert_array_equal(mask[()], wanted)
         assert mask.attrs["scan_id"] == "r000c001p0r0000"
-        for dataset in (stack["real"], mask):
+    for name, where in (("fast.h5", "real"), ("regions.h5", paths[3])):
+        with h5py.File(run.path / "data" / name) as file:
+            dataset = file[where]
             assert dataset.chunks is not None
             assert (dataset.compression, dataset.compression_opts, dataset.shuffle) == ("gzip", 1, True)
 
@@ -467,13 +471,14 @@ def is_nxdata(group: Any) -> bool:
 def test_pynxtools_validates_the_result(run: RecordedRun) -> None:
     pytest.importorskip("pynxtools", reason="pynxtools is not installed")
     finalize(run.path)
-    pynx = Path(sys.executable).with_name("pynx")
+    pynx = shutil.which("pynx", path=str(Path(sys.executable).parent))
+    assert pynx is not None
     result = subprocess.run(
-        [pynx, "validate", run.path / "run.nxs", "--ignore-undocumented"],
+        [pynx, "validate", str(run.path / "run.nxs"), "--ignore-undocumented"],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONWARNINGS": "ignore"},
     )
-    assert "is valid according to the NXem application definition" in " ".join(
-        (result.stdout + result.stderr).split()
-    )
+    said = " ".join((result.stdout + result.stderr).replace("`", "").split())
+    assert "is valid according to the NXem application definition" in said
+    assert "WARNING" not in said

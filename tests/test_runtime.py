@@ -87,6 +87,30 @@ def test_a_message_reaches_the_actor_and_its_effects_the_bus(clock: Clock) -> No
     assert shell.stop(5)
 
 
+def test_an_answer_that_comes_before_start_has_returned_is_not_lost(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Impatient(Echo):
+        def begin(self) -> Iterator[Effect]:
+            yield StopRun(reason="now")
+
+    start = pykka.ThreadingActor.start.__func__
+    bus, seen = Bus(), Seen()
+    bus.tap(seen)
+
+    def slow_start(cls: type[pykka.ThreadingActor], *args: object) -> object:
+        started = start(cls, *args)
+        seen.wait_for(StopRun)
+        return started
+
+    monkeypatch.setattr(pykka.ThreadingActor, "start", classmethod(slow_start))
+    shell = Shell("echo", Echo.accepts, Impatient, bus.publish, clock)
+    bus.attach(shell)
+    shell.start()
+    seen.wait_for(MicroscopeReset)
+    assert shell.stop(5)
+
+
 def test_after_comes_back_to_the_actor_that_asked(clock: Clock) -> None:
     _, seen, shell = run(clock, Echo, StopRun(reason="later"))
     seen.wait_for(MicroscopeReset)

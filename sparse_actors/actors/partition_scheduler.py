@@ -39,7 +39,9 @@ from sparse_actors.messages import (
     StorageReserved,
     TileFinished,
     TileReached,
+    TimingLearned,
 )
+from sparse_actors.planning.dose import DoseBook
 from sparse_actors.planning.scan_order import next_step
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
@@ -47,6 +49,8 @@ from sparse_actors.planning.unanswered import ANSWER_S, MakeOrder, Unanswered
 
 MISSES_IN_A_ROW = 3
 """So many scans given up one after another mean that the microscope is broken."""
+
+TOO_MUCH_DOSE = "one more exposure would exceed limits.max_dose_e_per_nm2"
 
 Outcome = Literal["completed", "stopped", "failed"]
 
@@ -85,21 +89,24 @@ class PartitionScheduler:
         DetectionReturned,
         DetectionFailed,
         RegionsPlanned,
+        TimingLearned,
         ActorFailed,
     )
 
     def __init__(self, plan: SurveyPlan, history: Iterable[Message]) -> None:
         self._plan = plan
         self._state = SurveyState(plan)
+        self._doses = DoseBook(plan)
         for fact in history:
             self._state.learn(fact)
+            self._doses.learn(fact)
         self._phase: Literal["preparing", "surveying", "resetting", "ended"] = "preparing"
         self._ending: RunFinished | None = None
         self._unanswered = Unanswered()
         self._microscope_busy_with: str | None = None
         self._microscope: MicroscopePrepared | None = None
         self._is_restored = False
-        self._timing = plan.timing or ScanTiming()
+        self._timing: ScanTiming | None = None
         self._tile: TileIndex | None = None
         self._tile_is_reached = False
         self._in_flight: dict[ScanId, int] = {}  # bytes
@@ -124,6 +131,7 @@ class PartitionScheduler:
         if self._phase == "ended":
             return
         self._state.learn(message)
+        self._doses.learn(message)
         yield from self._learn(message)
         yield from self._go_on()
 
@@ -133,9 +141,12 @@ class PartitionScheduler:
         match message:
             case MicroscopePrepared():
                 self._microscope, self._is_restored = message, False
-                self._timing = self._plan.timing or message.capabilities.limits.timing
+                self._timing = self._timing or self._plan.timing or message.capabilities.limits.timing
                 self._microscope_answered("prepare")
-                self._check_capabilities(message)
+                if problems := self._plan.problems_with(message):
+                    self._end("failed", "; ".join(problems), "microscope")
+            case TimingLearned(timing=timing):
+                self._timing = timing
             case TileReached(tile=tile):
                 self._microscope_answered(f"move {tile}")
                 self._tile_is_reached = tile == self._tile
@@ -174,24 +185,6 @@ class PartitionScheduler:
                     yield from self._again(what, f"no answer within {self._unanswered[what].within_s:.0f} s")
             case _:
                 raise TypeError(f"the scheduler does not take {type(message).__name__}")
-
-    def _check_capabilities(self, microscope: MicroscopePrepared) -> None:
-        can, plan = microscope.capabilities, self._plan
-        problems = [
-            f"{key} is set and {microscope.name} cannot set it: leave it out"
-            for key, value, is_possible in (
-                ("panorama.at_corners.working_distance_mm", plan.working_distance_mm, can.working_distance),
-                ("panorama.at_corners.brightness_pct", plan.brightness_pct, can.brightness_contrast),
-            )
-            if value is not None and not is_possible
-        ]
-        if plan.merging == "mask" and not can.mask_scan:
-            problems.append(
-                f"regions.merge = 'mask' and {microscope.name} has no mask scan: "
-                "use 'greedy' or 'bounding_box'"
-            )
-        if problems:
-            self._end("failed", "; ".join(problems), "microscope")
 
     def _scanned(self, scan: Scan, size_bytes: int) -> Iterator[Effect]:
         self._microscope_answered(f"scan {scan.id}")
@@ -257,12 +250,12 @@ class PartitionScheduler:
             else:
                 yield from self._again(name, failed.reason)
 
-    def _give_up(self, scan_id: ScanId, reason: str) -> Iterator[Effect]:
+    def _give_up(self, scan_id: ScanId, reason: str, *, is_fault: bool = True) -> Iterator[Effect]:
         missed = ScanMissed(scan_id=scan_id, reason=reason)
         self._state.learn(missed)
         self._in_flight.pop(scan_id, None)
         yield missed
-        self._missed_in_a_row += 1
+        self._missed_in_a_row += is_fault
         if self._missed_in_a_row >= MISSES_IN_A_ROW:
             self._end("failed", f"{MISSES_IN_A_ROW} scans in a row failed, the last: {reason}", "microscope")
         yield from self._finish_tile(scan_id.partition.tile)
@@ -297,6 +290,12 @@ class PartitionScheduler:
     # -- orders -----------------------------------------------------------------------------
 
     def _go_on(self) -> Iterator[Effect]:
+        missed = -1
+        while missed != len(self._state.missed):  # a scan that is refused gives way to the next
+            missed = len(self._state.missed)
+            yield from self._next_order()
+
+    def _next_order(self) -> Iterator[Effect]:
         if self._microscope_busy_with is not None or self._phase == "ended":
             return
         if self._ending is not None:
@@ -387,18 +386,22 @@ class PartitionScheduler:
             yield from self._idle("storage")
         elif sum(self._in_flight.values()) > self._plan.in_flight_bytes:
             yield from self._idle("budget")
+        elif not self._doses.allows(scan):
+            yield from self._give_up(scan.id, TOO_MUCH_DOSE, is_fault=False)
         else:
             within_s = 30 + 3 * self._duration_s(scan)
 
             def order(_: int) -> Message:
                 # Counted over all orders for this scan: no two are mistaken for one delivered twice.
                 self._exposures_ordered[scan.id] += 1
-                return ScanArea(scan=scan, attempt=self._exposures_ordered[scan.id])
+                area = ScanArea(scan=scan, attempt=self._exposures_ordered[scan.id])
+                self._doses.learn(area)
+                return area
 
-            yield from self._command(f"scan {scan.id}", order, within_s, scan.id)
+            yield from self._command(f"scan {scan.id}", order, within_s, scan)
 
     def _duration_s(self, scan: Scan) -> float:
-        return self._timing.duration_s(scan.pixels, scan.rows, scan.imaging.dwell_ns)
+        return (self._timing or ScanTiming()).duration_s(scan.pixels, scan.rows, scan.imaging.dwell_ns)
 
     def _idle(self, cause: Literal["detection", "storage", "budget"]) -> Iterator[Effect]:
         if cause != self._idle_cause:
@@ -447,12 +450,12 @@ class PartitionScheduler:
         what: str,
         order: MakeOrder,
         within_s: float = ANSWER_S,
-        scan_id: ScanId | None = None,
+        scan: Scan | None = None,
     ) -> Iterator[Effect]:
         """Give the microscope its one order."""
         self._microscope_busy_with = what
         self._idle_cause = None
-        yield from self._await(what, order, within_s, scan_id)
+        yield from self._await(what, order, within_s, scan)
 
     def _microscope_answered(self, what: str) -> None:
         self._unanswered.answered(what)
@@ -464,24 +467,25 @@ class PartitionScheduler:
         what: str,
         order: MakeOrder,
         within_s: float = ANSWER_S,
-        scan_id: ScanId | None = None,
+        scan: Scan | None = None,
         *,
         order_now: bool = True,
     ) -> Iterator[Effect]:
         # A detection has one attempt more: the last says that it failed.
         attempts = self._plan.scan_attempts + what.startswith("detect")
-        yield from self._unanswered.wait(what, order, attempts, within_s, scan_id, order_now=order_now)
+        yield from self._unanswered.wait(what, order, attempts, within_s, scan, order_now=order_now)
 
     def _again(self, what: str, reason: str) -> Iterator[Effect]:
         """Order the same thing once more, or give it up."""
-        effects = self._unanswered.again(what)
+        scan, kind = self._unanswered[what].scan, what.partition(" ")[0]
+        is_allowed = scan is None or self._doses.allows(scan)
+        effects = self._unanswered.again(what) if is_allowed else None
         if effects is not None:
             yield from effects
             return
-        scan_id, kind = self._unanswered[what].scan_id, what.partition(" ")[0]
         self._microscope_answered(what)
-        if scan_id is not None:
-            yield from self._give_up(scan_id, reason)
+        if scan is not None:
+            yield from self._give_up(scan.id, reason if is_allowed else TOO_MUCH_DOSE, is_fault=is_allowed)
         elif kind == "reset":
             self._is_restored = True  # not so, but nothing more can be done about it here
             self._end("failed", f"the microscope was not reset: {reason}", "microscope")

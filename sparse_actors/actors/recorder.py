@@ -13,6 +13,7 @@ from sparse_actors.messages import (
     ConfirmRecorded,
     DetectionFailed,
     Message,
+    MessageDropped,
     MessageRefused,
     MicroscopeFailed,
     MicroscopeIdle,
@@ -34,6 +35,7 @@ from sparse_actors.messages import (
     StorageReserved,
     TileFinished,
     TileReached,
+    TimingLearned,
     WorkerJoined,
     WorkerLost,
 )
@@ -53,7 +55,9 @@ JOURNALED = (
     RegionsPlanned,
     ScanMissed,
     TileFinished,
+    TimingLearned,
     ActorFailed,
+    MessageDropped,
 )
 """Facts the recorder writes down as they pass; its own go to the journal before they are said."""
 

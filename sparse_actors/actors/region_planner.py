@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import ClassVar
 
-from sparse_actors.geometry import PartitionId
+from sparse_actors.geometry import PartitionId, bounding_box
 from sparse_actors.imaging import ScanTiming
 from sparse_actors.messages import (
     DetectionFailed,
@@ -14,8 +15,11 @@ from sparse_actors.messages import (
     PoisFound,
     RegionsPlanned,
     Scan,
+    ScanArea,
     ScanId,
+    TimingLearned,
 )
+from sparse_actors.planning.dose import DoseBook
 from sparse_actors.planning.merging import merge
 from sparse_actors.planning.regions import regions_around
 from sparse_actors.planning.survey_plan import SurveyPlan
@@ -29,35 +33,53 @@ class RegionPlanner:
     plan
         The survey.
     history
-        Facts in the journal; the last `MicroscopePrepared` tells the time model.
+        Facts in the journal: what scans cost, and what was exposed.
     """
 
-    accepts: ClassVar[tuple[type[Message], ...]] = (MicroscopePrepared, PoisFound, DetectionFailed)
+    accepts: ClassVar[tuple[type[Message], ...]] = (
+        MicroscopePrepared,
+        TimingLearned,
+        ScanArea,
+        PoisFound,
+        DetectionFailed,
+    )
 
     def __init__(self, plan: SurveyPlan, history: Iterable[Message]) -> None:
         self._plan = plan
-        self._timing = plan.timing or ScanTiming()
+        self._timing: ScanTiming | None = None
+        self._min_region_px = 1
+        self._doses = DoseBook(plan)
         for fact in history:
-            if isinstance(fact, MicroscopePrepared):
-                self._learn(fact)
+            self._learn(fact)
 
-    def handle(self, message: MicroscopePrepared | PoisFound | DetectionFailed) -> Iterator[Message]:
-        """Plan a partition."""
+    def handle(self, message: Message) -> Iterator[Message]:
+        """Plan a partition, or learn what planning goes by."""
+        self._learn(message)
         match message:
-            case MicroscopePrepared():
-                self._learn(message)
-            case PoisFound():
-                yield self._merged(message)
+            case PoisFound(partition=partition):
+                planned = self._within_limit(self._merged(message))
             case DetectionFailed(partition=partition):
-                yield self._whole(partition)
+                planned = self._within_limit(self._whole(partition))
+            case _:
+                return
+        self._learn(planned)
+        yield planned
 
-    def _learn(self, microscope: MicroscopePrepared) -> None:
-        self._timing = self._plan.timing or microscope.capabilities.limits.timing
+    def _learn(self, fact: Message) -> None:
+        self._doses.learn(fact)
+        match fact:
+            case MicroscopePrepared(capabilities=capabilities):
+                self._min_region_px = capabilities.limits.min_region_px
+                self._timing = self._timing or self._plan.timing or capabilities.limits.timing
+            case TimingLearned(timing=timing):
+                self._timing = timing
+            case _:
+                pass
 
     def _merged(self, found: PoisFound) -> RegionsPlanned:
         plan, partition = self._plan, found.partition
         regions = regions_around(found.pois, plan.region_px, plan.analysis.size_px)
-        merged = merge(regions, plan.merging, plan.analysis, self._timing)
+        merged = merge(regions, plan.merging, plan.analysis, self._timing or ScanTiming())
         scans = tuple(
             Scan(ScanId(partition, number), scan.box, plan.analysis, scan.mask_boxes)
             for number, scan in enumerate(merged.scans)
@@ -65,6 +87,34 @@ class RegionPlanner:
         return RegionsPlanned(
             partition=partition, scans=scans, strategy=merged.strategy, predicted_s=merged.predicted_s
         )
+
+    def _within_limit(self, planned: RegionsPlanned) -> RegionsPlanned:
+        """Cut out of the regions the pixels that would get more dose than `plan.max_dose_e_per_nm2`."""
+        partition = planned.partition
+        if self._doses.allows_all(partition, planned.scans):
+            return planned
+        wanted = [box for scan in planned.scans for box in scan.mask_boxes or (scan.box,)]
+        allowed, left_out = self._doses.divided(partition, wanted)
+        least = self._min_region_px
+        boxes = [box for box in allowed if min(box.width, box.height) >= least]
+        slivers = [box for box in allowed if min(box.width, box.height) < least]
+        scans = tuple(
+            Scan(ScanId(partition, number), box, self._plan.analysis) for number, box in enumerate(boxes)
+        )
+        if self._plan.merging == "mask" and allowed:
+            one = Scan(ScanId(partition, 0), bounding_box(allowed), self._plan.analysis, allowed)
+            scans, slivers = (one,), []
+        return replace(
+            planned,
+            scans=scans,
+            strategy=f"{planned.strategy}, within the dose limit",
+            predicted_s=self._duration_s(scans),
+            left_out=(*left_out, *slivers),
+        )
+
+    def _duration_s(self, scans: tuple[Scan, ...]) -> float:
+        timing = self._timing or ScanTiming()
+        return sum(timing.duration_s(scan.pixels, scan.rows, scan.imaging.dwell_ns) for scan in scans)
 
     def _whole(self, partition: PartitionId) -> RegionsPlanned:
         plan = self._plan
@@ -74,8 +124,6 @@ class RegionPlanner:
             partition=partition,
             scans=scans,
             strategy="whole partition" if scans else "skipped",
-            predicted_s=sum(
-                self._timing.duration_s(scan.pixels, scan.rows, plan.analysis.dwell_ns) for scan in scans
-            ),
+            predicted_s=self._duration_s(scans),
             is_fallback=True,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sparse_actors.config import Config
 from sparse_actors.contracts.microscope import Microscope, ScanLimits
 from sparse_actors.geometry import PixelBox, partition_boxes
 from sparse_actors.imaging import ScanTiming, dose_e_per_nm2
+from sparse_actors.planning.learnt_times import LearntTimes
 
 from .display import duration
 
@@ -49,6 +51,9 @@ class Prediction:
     tile_columns: int
     timing: ScanTiming
     timing_source: str
+    """Either "learnt" by earlier runs, "configured", or what the driver says of its own figures."""
+    timing_scans: int
+    """How many scans it was learnt from; 0 where it was not."""
     conventional_s: float
     fast_s: float
     adaptive: tuple[AdaptiveCost, ...]
@@ -80,11 +85,20 @@ def declared_limits(config: Config) -> ScanLimits:
         return ScanLimits()
 
 
-def predict(config: Config, limits: ScanLimits, free_disk_bytes: int) -> Prediction:
-    """Predict the cost of the survey; pure."""
+def predict(
+    config: Config, limits: ScanLimits, free_disk_bytes: int, known_times: Mapping[str, Any] | None = None
+) -> Prediction:
+    """Predict the cost of the survey; pure.
+
+    What earlier runs measured counts before what is configured, and that before what is declared.
+    """
     panorama = config.panorama.geometry(config.analysis.size_px)
     tiles = panorama.rows * panorama.columns
-    timing = config.timing or limits.timing
+    timing, scans = config.timing or limits.timing, 0
+    source: str = "configured" if config.timing else limits.timing_source
+    if known_times is not None:
+        learnt = LearntTimes(config.timing, known_times).scans
+        timing, source, scans = learnt.timing, "learnt", learnt.count
     fast, analysis = config.fast, config.analysis
 
     def scan_s(box: PixelBox, dwell_ns: float) -> float:
@@ -122,7 +136,8 @@ def predict(config: Config, limits: ScanLimits, free_disk_bytes: int) -> Predict
         tile_rows=panorama.rows,
         tile_columns=panorama.columns,
         timing=timing,
-        timing_source="configured" if config.timing else limits.timing_source,
+        timing_source=source,
+        timing_scans=scans,
         conventional_s=conventional_s,
         fast_s=fast_s,
         adaptive=tuple(adaptive),
@@ -161,7 +176,7 @@ def table(prediction: Prediction) -> Table:
     """Return the prediction for people."""
     rows = Table(
         title=f"{prediction.tiles} tiles ({prediction.tile_rows} rows x {prediction.tile_columns} columns)",
-        caption="scan time by eq. 1, regions not overlapping, stage moves left out",
+        caption=f"scan time by eq. 1 ({_source(prediction)}), regions not overlapping, stage moves left out",
     )
     for name in ("", "scan time", "saved", "regions per tile", "disk"):
         rows.add_column(name, justify="right" if name else "left")
@@ -176,3 +191,16 @@ def table(prediction: Prediction) -> Table:
             f"{cost.disk_bytes / 1e6:.0f} MB",
         )
     return rows
+
+
+def _source(prediction: Prediction) -> str:
+    """Say in words where the timing comes from."""
+    match prediction.timing_source:
+        case "learnt":
+            return f"learnt from {prediction.timing_scans} scans of this instrument"
+        case "configured":
+            return "scan.timing as configured"
+        case "unknown":
+            return "overheads not known"
+        case source:
+            return f"overheads as {source} by the driver"

@@ -5,6 +5,7 @@ Only typer is imported here, so that `--help` and completion answer at once.
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -90,11 +91,17 @@ def check(config: ConfigFile = None, overrides: Overrides = None, as_json: Json 
         from rich.console import Console
 
         from sparse_actors.config import load_config
+        from sparse_actors.instrument_times import read_times, times_folder
 
         from .check import declared_limits, free_disk_bytes, predict, table, warnings
 
         settings = load_config(config, overrides or ())
-        prediction = predict(settings, declared_limits(settings), free_disk_bytes(settings.run.out_dir))
+        prediction = predict(
+            settings,
+            declared_limits(settings),
+            free_disk_bytes(settings.run.out_dir),
+            read_times(times_folder(os.environ), settings.microscope),
+        )
         warned = warnings(settings, prediction)
         if as_json:
             _print_json(is_valid=True, problems=[], warnings=warned, prediction=prediction.to_json())

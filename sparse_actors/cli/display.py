@@ -98,7 +98,9 @@ def one_line(figures: Figures) -> str:
     if figures.scans_missed:
         parts.append(f"missing {figures.scans_missed}")
     if figures.eta_s is not None:
-        parts.append(f"left {duration(figures.eta_s)}")
+        eta_s = (figures.eta_s, figures.eta_low_s, figures.eta_high_s)
+        left, low, high = (duration(seconds or 0.0) for seconds in eta_s)
+        parts.append(f"left {left} ({low} to {high})")
     return ", ".join(parts)
 
 
@@ -116,6 +118,8 @@ def summary(figures: Figures, outcome: str, reason: str, folder: Path) -> Table:
     table.add_row("tiles", f"{figures.tiles_done} of {figures.tiles_total}")
     table.add_row("fast scans", f"{figures.fast_scans_done} of {figures.fast_scans_total}")
     table.add_row("regions rescanned", f"{figures.regions_done} of {figures.regions_planned}")
+    if figures.left_out_pixels:
+        table.add_row("left out", f"{figures.left_out_pixels} pixels, to keep limits.max_dose_e_per_nm2")
     if figures.scans_missed or figures.detections_failed:
         missing = f"{figures.scans_missed} scans given up, {figures.detections_failed} detections failed"
         table.add_row("missing", missing, style="red")

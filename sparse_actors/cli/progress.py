@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -28,6 +29,8 @@ from sparse_actors.messages import (
     WorkerJoined,
     WorkerLost,
 )
+from sparse_actors.planning.eta import TimeToGo
+from sparse_actors.planning.learnt_times import LearntTimes
 
 HANDLING = "handling"
 """Cause of a gap for which the scheduler gave none: orders, transfers, answers on their way."""
@@ -43,6 +46,8 @@ class Figures:
     fast_scans_total: int
     regions_done: int
     regions_planned: int
+    left_out_pixels: int
+    """Not rescanned because of the limit of the dose."""
     scans_missed: int
     detections_failed: int
     last_failure: str
@@ -58,7 +63,10 @@ class Figures:
     """Conventional scan of the finished tiles, less what they took."""
     saved_share: float | None
     eta_s: float | None
-    """From the end of the last scan; None before the first tile is finished."""
+    """From the end of the last scan; None before the first partition is scanned and planned."""
+    eta_low_s: float | None
+    eta_high_s: float | None
+    """Between these two the time left lies with some 95 % probability."""
 
     @property
     def idle_share(self) -> float:
@@ -88,13 +96,20 @@ class Progress:
         The imaging parameters of the rescans.
     timing
         The overheads; None takes what the microscope declares.
+    tile_distance_mm
+        From one tile to the next.
+    known_times
+        What earlier runs learnt of this microscope; see `LearntTimes`.
     """
 
     tiles: int
     partitions: int
     analysis: Imaging
     timing: ScanTiming | None = None
+    tile_distance_mm: float = 0.0
+    known_times: Mapping[str, Any] | None = None
 
+    _to_go: TimeToGo = field(init=False)
     _last_number: float = -math.inf
     _declared: ScanTiming = ScanTiming()
     _geometry: dict[ScanId, Scan] = field(default_factory=dict)
@@ -104,6 +119,7 @@ class Progress:
     _undetected: set[PartitionId] = field(default_factory=set)
     _last_failure: str = ""
     _regions: dict[PartitionId, int] = field(default_factory=dict)
+    _left_out_pixels: dict[PartitionId, int] = field(default_factory=dict)
     _done: set[TileIndex] = field(default_factory=set)
     _workers: set[str] = field(default_factory=set)
     _exposed_pixels: int = 0
@@ -116,19 +132,25 @@ class Progress:
     _gap_begins_s: float | None = None
     _gap_moves_s: dict[tuple[TileIndex, int], float] = field(default_factory=dict)
     _gap_cause: str = HANDLING
-    _begun_s: float | None = None
-    _tiles_since: int = 0
-    _last_tile_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._to_go = TimeToGo(
+            tiles=self.tiles,
+            partitions=self.partitions,
+            tile_distance_mm=self.tile_distance_mm,
+            times=LearntTimes(self.timing, self.known_times),
+        )
 
     def observe(self, message: Message, number: int) -> None:
         """Take one message in; one seen before, by its number, counts once."""
         if number <= self._last_number:
             return
         self._last_number = number
+        self._to_go.learn(message)
         match message:
             case RunStarted():
                 # The pause between two sessions is not idle time.
-                self._gap_begins_s, self._begun_s, self._tiles_since = None, None, 0
+                self._gap_begins_s = None
                 self._workers.clear()
             case MicroscopePrepared(capabilities=capabilities):
                 self._declared = capabilities.limits.timing
@@ -146,18 +168,17 @@ class Progress:
                 self._recorded.add(scan_id)
                 self._missed.discard(scan_id)
                 self._geometry.pop(scan_id, None)
-            case RegionsPlanned(partition=partition, scans=scans):
+            case RegionsPlanned(partition=partition, scans=scans, left_out=left_out):
                 self._regions[partition] = len(scans)
+                self._left_out_pixels[partition] = sum(box.area for box in left_out)
             case ScanMissed(scan_id=scan_id, reason=reason):
                 self._missed.add(scan_id)
                 self._last_failure = reason
             case DetectionFailed(partition=partition, reason=reason):
                 self._undetected.add(partition)
                 self._last_failure = reason
-            case TileFinished(tile=tile) if tile not in self._done:
+            case TileFinished(tile=tile):
                 self._done.add(tile)
-                self._tiles_since += 1
-                self._last_tile_s = self._gap_begins_s or 0.0
             case WorkerJoined(worker=worker):
                 self._workers.add(worker)
             case WorkerLost(worker=worker):
@@ -172,14 +193,13 @@ class Progress:
         self._exposures.add((scan_id, message.attempt))
         took_s = message.finished_s - message.started_s
         tile = scan_id.partition.tile
-        if self._begun_s is None:
-            self._begun_s = message.started_s
         if self._gap_begins_s is not None:
             gap_s = max(0.0, message.started_s - self._gap_begins_s)
             stage_s = min(gap_s, sum(self._gap_moves_s.values()))
             self._stage_s += stage_s
             self._idle_s[self._gap_cause] += gap_s - stage_s
             self._spent_s[tile] += gap_s - stage_s
+            self._to_go.waited(tile, gap_s - stage_s)
         self._gap_begins_s, self._gap_cause = message.finished_s, HANDLING
         self._gap_moves_s.clear()
         self._scan_s += took_s
@@ -191,6 +211,7 @@ class Progress:
 
     def figures(self) -> Figures:
         """Return where the run stands."""
+        to_go = self._to_go.remaining(self._done)
         conventional_s = len(self._done) * self._conventional_tile_s()
         saved_s = conventional_s - sum(self._spent_s[tile] for tile in self._done)
         fast_done = sum(scan_id.is_fast for scan_id in self._recorded)
@@ -201,6 +222,7 @@ class Progress:
             fast_scans_total=self.tiles * self.partitions,
             regions_done=len(self._recorded) - fast_done,
             regions_planned=sum(self._regions.values()),
+            left_out_pixels=sum(self._left_out_pixels.values()),
             scans_missed=len(self._missed),
             detections_failed=len(self._undetected),
             last_failure=self._last_failure,
@@ -211,7 +233,9 @@ class Progress:
             idle_s=dict(self._idle_s),
             saved_s=saved_s,
             saved_share=saved_s / conventional_s if conventional_s else None,
-            eta_s=self._eta_s(),
+            eta_s=to_go.seconds if to_go else None,
+            eta_low_s=to_go.low_s if to_go else None,
+            eta_high_s=to_go.high_s if to_go else None,
         )
 
     def _conventional_tile_s(self) -> float:
@@ -219,10 +243,3 @@ class Progress:
         timing = self.timing or self._declared
         pace = self._scan_s / self._predicted_s if self._predicted_s else 1.0
         return pace * timing.duration_s(width * height, height, self.analysis.dwell_ns)
-
-    def _eta_s(self) -> float | None:
-        """Return the tiles to do at the pace of this session, less what the next one took already."""
-        if not self._tiles_since or self._begun_s is None or self._gap_begins_s is None:
-            return None
-        tile_s = (self._last_tile_s - self._begun_s) / self._tiles_since
-        return max(0.0, tile_s * (self.tiles - len(self._done)) - (self._gap_begins_s - self._last_tile_s))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -12,6 +13,7 @@ from sparse_actors.app import RunResult, run_survey
 from sparse_actors.config import Config, load_config
 from sparse_actors.config_sources import find, read
 from sparse_actors.errors import ConfigError
+from sparse_actors.instrument_times import read_times, times_folder
 from sparse_actors.recording.journal import read_journal
 from sparse_actors.recording.run_folder import RunFolder
 
@@ -31,7 +33,8 @@ def run_shown(
     file = find(config_file, os.environ)
     config = load_config(file, overrides)
     console = Console(stderr=True)
-    progress = survey_progress(config, until_tile)
+    times = times_folder(os.environ)
+    progress = survey_progress(config, until_tile, read_times(times, config.microscope))
     if resume:
         out = out or latest_run(config)
         console.print(f"going on with {out}", markup=False, highlight=False, soft_wrap=True)
@@ -42,7 +45,13 @@ def run_shown(
             progress.observe(fact, number)
     with Display(progress, console) as display:
         result = run_survey(
-            config, given=read(file), out=out, resume=resume, until_tile=until_tile, observe=display.observe
+            config,
+            given=read(file),
+            out=out,
+            resume=resume,
+            until_tile=until_tile,
+            observe=display.observe,
+            times_folder=times,
         )
         figures = display.figures()
     console.print(summary(figures, result.outcome, result.reason, result.folder))
@@ -51,7 +60,9 @@ def run_shown(
     return result, figures, of_outcome(result.outcome, result.cause, result.problems)
 
 
-def survey_progress(config: Config, until_tile: int | None = None) -> Progress:
+def survey_progress(
+    config: Config, until_tile: int | None = None, known_times: Mapping[str, Any] | None = None
+) -> Progress:
     """Return the progress of a survey that has not begun."""
     panorama = config.panorama.geometry(config.analysis.size_px)
     tiles = panorama.rows * panorama.columns
@@ -60,6 +71,8 @@ def survey_progress(config: Config, until_tile: int | None = None) -> Progress:
         partitions=config.panorama.partitions,
         analysis=config.analysis,
         timing=config.timing,
+        tile_distance_mm=panorama.tile_fov_mm[0] * (1 - panorama.overlap),
+        known_times=known_times,
     )
 
 

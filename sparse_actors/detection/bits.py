@@ -19,8 +19,17 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def compiled(function: _F) -> _F:
-    """Compile a function on its first call, keep the result on disk, and run it without the GIL."""
-    result: _F = njit(cache=True, nogil=True)(function)
+    """Compile a function on its first call, keep the result on disk, and run it without the GIL.
+
+    Numba keeps it beside the source, or in the user's cache folder when that is read-only. It looks only at
+    the file of the function itself: after a change of `bits` or `lanes` remove what is kept.
+    """
+    result: _F
+    try:
+        result = njit(cache=True, nogil=True)(function)
+    except RuntimeError:
+        # Neither place can be written to: every process compiles for itself.
+        result = njit(nogil=True)(function)
     return result
 
 

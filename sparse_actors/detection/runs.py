@@ -238,12 +238,12 @@ def with_border_points(
             left, right = max(first[run] - width, 0), min(last[run] + width, columns - 1)
             for word in range(left >> 6, (right >> 6) + 1):
                 bits = rest[y, word]
-                if not bits:
-                    continue
                 if word == left >> 6:
                     bits &= _ALL << np.uint64(left & 63)
                 if word == right >> 6:
                     bits &= _ALL >> np.uint64(63 - (right & 63))
+                if not bits:
+                    continue
                 rest[y, word] ^= bits
                 while bits:
                     begin = lowest_bit(bits)

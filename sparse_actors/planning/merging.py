@@ -22,11 +22,14 @@ Groups = NDArray[np.int64]
 """(n,): a number for each region, the same for regions that are scanned together."""
 
 ATOMS = 8
-"""Size of the parts that `merge` solves exactly to improve a merging; `improve` takes larger ones."""
+MORE_ATOMS = 11
+"""Size of the parts that are solved exactly to improve a merging: many small ones, then few larger ones."""
 MOST_REGROUPED = 2000
 """Of more regions `merge` improves nothing: it would take longer than merging them."""
 SWEEP_WORK = 10_000_000
-"""Steps of such an improvement, some 10 ms."""
+"""Most steps of such an improvement, some 10 ms; 700 regions take a third of it."""
+RANDOM_WORK = 3_000_000
+"""Steps of each random search that follows, some 3 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ def improve(
     regions, imaging, timing
         As given to `merge`.
     seed
-        At least 1; another for every call, since each looks at other random parts.
+        Another for every call, since each looks at other random parts.
     work
         Steps to spend: 10 million take some 15 ms.
 
@@ -118,10 +121,11 @@ def improve(
     MergedPlan
         `plan` itself, or one that takes less time.
     """
-    from .regrouping import regroup
+    from .exact_merging import MOST_BOXES
+    from .regrouping import MOST_SEED, regroup
 
     corners = _unique_corners(regions, imaging.size_px)
-    if len(corners) == 0 or any(scan.mask_boxes for scan in plan.scans):
+    if len(corners) <= MOST_BOXES or any(scan.mask_boxes for scan in plan.scans):
         return plan
     groups = np.full(len(corners), -1, dtype=np.int64)
     for number, scan in enumerate(plan.scans):
@@ -131,9 +135,19 @@ def improve(
         groups[inside] = number
     model = _model(imaging, timing)
     better = _plan(
-        "regrouped", corners, regroup(corners, _numbered(groups), model, ATOMS + 2, work, seed), model
+        "regrouped",
+        corners,
+        regroup(corners, _numbered(groups), model, MORE_ATOMS, work, 1 + seed % MOST_SEED),
+        model,
     )
     return better if better.predicted_s < plan.predicted_s else plan
+
+
+def compile_merging(strategy: Strategy) -> None:
+    """Have the routines of a strategy compiled: seconds the first time on a computer, then nothing."""
+    corner = np.arange(0, 40, 2)  # more regions than are merged exactly
+    regions = np.stack([corner, corner, np.full_like(corner, 3), np.full_like(corner, 3)], axis=1)
+    merge(regions, strategy, Imaging((64, 64), 1000), ScanTiming(scan_overhead_ms=1))
 
 
 def _least(corners: Boxes, model: tuple[float, float, float]) -> MergedPlan:
@@ -153,11 +167,15 @@ def _least(corners: Boxes, model: tuple[float, float, float]) -> MergedPlan:
         "best first": best_first,
     }
     if len(corners) <= MOST_REGROUPED:
-        # Two beginnings, because the improvement ends in different local optima.
+        # From fine, coarse and arbitrary beginnings, which end in different local optima.
         improved = [
-            regroup(corners, _numbered(groups), model, ATOMS, SWEEP_WORK, 0) for groups in (best_first, pairs)
+            regroup(corners, _numbered(candidates[name]), model, ATOMS, SWEEP_WORK, 0)
+            for name in ("best first", "one scan", "overlapping pairs")
         ]
-        candidates["regrouped"] = min(improved, key=lambda groups: _time_s(_hulls(corners, groups), model))
+        best = min(improved, key=lambda groups: _time_s(_hulls(corners, groups), model))
+        for atoms in (ATOMS, MORE_ATOMS):
+            best = regroup(corners, best, model, atoms, RANDOM_WORK, 1)
+        candidates["regrouped"] = best
     name = min(candidates, key=lambda name: _time_s(_hulls(corners, candidates[name]), model))
     return _plan(name, corners, candidates[name], model)
 
@@ -201,7 +219,8 @@ def _time_s(corners: Boxes, model: tuple[float, float, float]) -> float:
 
 def _model(imaging: Imaging, timing: ScanTiming) -> tuple[float, float, float]:
     """Return t_dwell, t_row and t_overhead of eq. 1 in s."""
-    return imaging.dwell_ns * 1e-9, timing.row_overhead_us * 1e-6, timing.scan_overhead_ms * 1e-3
+    dwell_s = timing.dwell_factor * imaging.dwell_ns * 1e-9
+    return dwell_s, timing.row_overhead_us * 1e-6, timing.scan_overhead_ms * 1e-3
 
 
 def _unique_corners(regions: Boxes, field_px: tuple[int, int]) -> Boxes:

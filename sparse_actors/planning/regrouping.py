@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .exact_merging import best_partition
 
 NONE = -1
+MOST_SEED = 2**31 - 2
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -42,8 +43,8 @@ def regroup(
     work
         Steps, of about a nanosecond, after which no new window is begun.
     seed
-        0 visits every group, and again those that changed, until nothing changes. Another number
-        visits random groups and leaves out random neighbours, until the work is spent.
+        0 visits every group, and again those that changed, until nothing changes. A number from 1 to
+        MOST_SEED visits random groups and leaves out random neighbours, until the work is spent.
 
     Returns
     -------
@@ -291,4 +292,4 @@ def _scan_s(box: Any, model: tuple[float, float, float]) -> Any:
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _next_random(state: int) -> int:
     """Return the next of a sequence of 31-bit numbers (Park and Miller's generator)."""
-    return state * 48271 % 2147483647
+    return state * 48271 % (MOST_SEED + 1)

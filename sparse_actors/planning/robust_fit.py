@@ -18,6 +18,8 @@ HUBER = 1.345
 """Residuals above so many standard deviations count less: 95 % efficient for normal noise."""
 NOISE_S, NOISE_SHARE = 1e-3, 0.005
 """Expected scatter of a time: 1 ms and 0.5 % of it; how much it is in fact is estimated."""
+PRIOR_FREEDOM = 3.0
+"""Degrees of freedom of Student's t for the prior: one that is far off gives way to the times."""
 LEAST_SCATTER = 0.1
 """Times that repeat better than this part of the expected scatter are not believed to do so."""
 PRIOR_SCATTER = np.full(4, 0.6745)
@@ -25,11 +27,12 @@ PRIOR_SCATTER = np.full(4, 0.6745)
 
 
 class RobustFit:
-    """Least of sum rho(r_i / sigma_i) + (c - c0)' P^-1 (c - c0) over all costs c >= 0.
+    """Least of sum rho(r_i / sigma_i) - log p(c) over all costs c >= 0.
 
-    rho is Huber's function (P. J. Huber, Ann. Math. Statist. 35, 73, 1964), minimised by weighted
-    least squares; sigma_i follows from the median of the residuals that a nearly flat prior leaves,
-    so that a wrong prior is not mistaken for noise.
+    rho is Huber's function (P. J. Huber, Ann. Math. Statist. 35, 73, 1964) and p the prior, Student's t
+    around the costs expected; both are minimised by repeated weighted least squares. sigma_i follows
+    from the median of the residuals that a nearly flat prior leaves, so that a wrong prior is not
+    mistaken for noise.
 
     Parameters
     ----------
@@ -99,8 +102,10 @@ class RobustFit:
                 scatter = max(LEAST_SCATTER, float(typical))
             weights = np.minimum(1, HUBER * scatter / np.maximum(residuals, 1e-12)) / (scatter * sigma_s) ** 2
             weighted = x * weights[:, np.newaxis]
-            information = prior + weighted.T @ x
-            before, costs = costs, non_negative_minimum(information, prior @ self._prior + weighted.T @ t_s)
+            off = costs - self._prior
+            held = prior * min(1.0, (PRIOR_FREEDOM + len(costs)) / (PRIOR_FREEDOM + off @ prior @ off))
+            information = held + weighted.T @ x
+            before, costs = costs, non_negative_minimum(information, held @ self._prior + weighted.T @ t_s)
             if np.allclose(costs, before, rtol=1e-5, atol=1e-9):
                 break
         return costs, information, scatter

@@ -8,7 +8,7 @@ from typing import Literal
 
 from sparse_actors.geometry import Panorama, PartitionId, PixelBox, TileIndex, TileOrder, partition_boxes
 from sparse_actors.imaging import Imaging, ScanTiming
-from sparse_actors.messages import MoveToTile, Scan, ScanId
+from sparse_actors.messages import MicroscopePrepared, MoveToTile, Scan, ScanId
 
 Merging = Literal["mask", "bounding_box", "greedy"]
 ScanOrderPolicy = Literal["paper", "hold_back"]
@@ -28,7 +28,7 @@ class SurveyPlan:
     region_px: tuple[int, int]
     merging: Merging
     timing: ScanTiming | None
-    """None: what the driver declares."""
+    """What scans cost as far as configured, until it is learnt; None: what the driver declares."""
     tile_order: TileOrder = "serpentine"
     scan_order: ScanOrderPolicy = "paper"
     working_distance_mm: tuple[float, float, float] | None = None
@@ -38,6 +38,9 @@ class SurveyPlan:
     rescan_when_detection_fails: bool = True
     scan_attempts: int = 3
     in_flight_bytes: int = 512_000_000
+    beam_current_pa: float | None = None
+    max_dose_e_per_nm2: float | None = None
+    """No pixel shall get more over all exposures; needs the beam current. None: no limit."""
     until_tile: int | None = None
     """Only so many tiles, in scan order."""
 
@@ -64,6 +67,24 @@ class SurveyPlan:
     def analysis_box(self, partition: PartitionId) -> PixelBox:
         """Return the box of a partition on the analysis grid."""
         return self._boxes[partition.index].scaled(self.scale)
+
+    def problems_with(self, microscope: MicroscopePrepared) -> list[str]:
+        """Say what of the survey a microscope cannot do."""
+        can = microscope.capabilities
+        problems = [
+            f"{key} is set and {microscope.name} cannot set it: leave it out"
+            for key, value, is_possible in (
+                ("panorama.at_corners.working_distance_mm", self.working_distance_mm, can.working_distance),
+                ("panorama.at_corners.brightness_pct", self.brightness_pct, can.brightness_contrast),
+            )
+            if value is not None and not is_possible
+        ]
+        if self.merging == "mask" and not can.mask_scan:
+            problems.append(
+                f"regions.merge = 'mask' and {microscope.name} has no mask scan: "
+                "use 'greedy' or 'bounding_box'"
+            )
+        return problems
 
     def move(self, tile: TileIndex, attempt: int) -> MoveToTile:
         """Return the order that brings a tile into the field of view, with its optics."""

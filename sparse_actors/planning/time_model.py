@@ -12,14 +12,29 @@ from sparse_actors.imaging import ScanTiming
 
 from .robust_fit import Matrix, RobustFit, Vector
 
-COMMON_ERROR = 1.0
-"""Standard deviation, as a share, of a factor by which a declaration is wrong as a whole."""
-ROW_ERROR, ROW_ERROR_US = 0.3, 20.0
-SCAN_ERROR, SCAN_ERROR_MS = 0.3, 20.0
-DWELL_ERROR = 0.05
-"""How much each declared cost may be wrong by itself, as a share and at least."""
-CARRIED_OVER_ERROR = 0.3
-"""How wrong what was learnt in another run may be in this one, as a share."""
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """How wrong costs known beforehand may be; standard deviations."""
+
+    together: float
+    """Of a factor common to all of them."""
+    each: float
+    """Of each by itself, as a share of it."""
+    at_least: tuple[float, ...]
+    """Of each by itself, in its own unit."""
+
+    def covariance(self, costs: Vector) -> Matrix:
+        common = self.together * costs
+        own = np.maximum(self.each * costs, self.at_least)
+        covariance: Matrix = np.outer(common, common) + np.diag(own**2)
+        return covariance
+
+
+DECLARED_SCAN = _Doubt(together=1.0, each=0.3, at_least=(0.05, 20.0, 10.0))
+LEARNT_SCAN = _Doubt(together=0.3, each=0.1, at_least=(0.01, 2.0, 1.0))
+UNKNOWN_MOVE = _Doubt(together=0.0, each=1.0, at_least=(0.5, 3.0))
+LEARNT_MOVE = _Doubt(together=0.3, each=0.1, at_least=(0.05, 0.1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,35 +71,27 @@ class _Times:
         }
 
 
-def _carried_over(data: Mapping[str, Any], size: int) -> tuple[Vector, Matrix, int]:
-    """Check what `to_json` returned and widen its uncertainty; raises ValueError."""
+def _carried_over(data: Mapping[str, Any], doubt: _Doubt) -> tuple[Vector, Matrix, int]:
+    """Check what `to_json` returned and add doubt: the instrument may have changed. Raises ValueError."""
+    size = len(doubt.at_least)
     costs = np.asarray(data.get("costs"), dtype=np.float64)
     covariance = np.asarray(data.get("covariance"), dtype=np.float64)
     count = data.get("count")
-    is_sound = (
-        costs.shape == (size,)
-        and covariance.shape == (size, size)
-        and np.isfinite(costs).all()
-        and np.isfinite(covariance).all()
-        and (costs >= 0).all()
-        and np.allclose(covariance, covariance.T)
-        and (np.diag(covariance) > 0).all()
-        and (np.linalg.eigvalsh(_scaled(covariance)) > -1e-6).all()
-        and isinstance(count, int)
-        and count >= 0
-    )
-    if not is_sound:
-        raise ValueError("not what was learnt of a time")
-    # All together as a factor, and each by itself; the last term keeps a cost of 0 free to grow.
-    wrong = CARRIED_OVER_ERROR * costs
-    own = (CARRIED_OVER_ERROR * wrong) ** 2 + 0.01 * np.diag(covariance)
-    return costs, covariance + np.outer(wrong, wrong) + np.diag(own), int(count)
-
-
-def _scaled(covariance: Matrix) -> Matrix:
-    unit = np.sqrt(np.diag(covariance))
-    scaled: Matrix = covariance / np.outer(unit, unit)
-    return scaled
+    if (
+        costs.shape != (size,)
+        or covariance.shape != (size, size)
+        or not (np.isfinite(costs).all() and np.isfinite(covariance).all())
+        or (costs < 0).any()
+        or (np.diag(covariance) < 0).any()
+        or not isinstance(count, int)
+        or count < 0
+    ):
+        raise ValueError("not what was learnt of times")
+    doubted = covariance + doubt.covariance(costs)
+    unit = np.sqrt(np.diag(doubted))
+    if not np.allclose(doubted, doubted.T) or np.linalg.eigvalsh(doubted / np.outer(unit, unit))[0] < 1e-12:
+        raise ValueError("not what was learnt of times")
+    return costs, doubted, count
 
 
 class TimeModel(_Times):
@@ -93,27 +100,19 @@ class TimeModel(_Times):
     As long as all scans have the same shape, their time tells the sum of the three terms only; it
     is then divided as declared. A declaration that is wrong is overruled by the first few scans.
 
-    Parameters
-    ----------
-    prior
-        What the configuration or the driver declares.
+    Made by `declared` or `from_json`.
     """
 
-    def __init__(self, prior: ScanTiming) -> None:
-        costs = np.array([prior.dwell_factor, prior.row_overhead_us, prior.scan_overhead_ms])
-        common = COMMON_ERROR * costs
-        own = np.maximum(
-            costs * [DWELL_ERROR, ROW_ERROR, SCAN_ERROR], [DWELL_ERROR, ROW_ERROR_US, SCAN_ERROR_MS]
-        )
-        super().__init__(costs, np.outer(common, common) + np.diag(own**2))
+    @classmethod
+    def declared(cls, timing: ScanTiming) -> TimeModel:
+        """Begin with what the configuration or the driver declares."""
+        costs = np.array([timing.dwell_factor, timing.row_overhead_us, timing.scan_overhead_ms])
+        return cls(costs, DECLARED_SCAN.covariance(costs))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TimeModel:
-        """Return what an earlier run learnt, less certain; raises ValueError if it is not that."""
-        costs, covariance, count = _carried_over(data, 3)
-        model = cls(ScanTiming())
-        _Times.__init__(model, costs, covariance, count)
-        return model
+        """Begin with what an earlier run learnt; raises ValueError if it is not that."""
+        return cls(*_carried_over(data, LEARNT_SCAN))
 
     @staticmethod
     def columns(pixels: int, rows: int, dwell_ns: float) -> Vector:
@@ -145,17 +144,18 @@ class TimeModel(_Times):
 
 
 class StageModel(_Times):
-    """Time of a move: settling + distance / speed."""
+    """Time of a move: settling + distance / speed. Made by `unknown` or `from_json`."""
 
-    def __init__(self) -> None:
-        super().__init__(np.array([0.5, 1.0]), np.diag([0.5**2, 1.0**2]))
+    @classmethod
+    def unknown(cls) -> StageModel:
+        """Begin with half a second and a millimetre a second."""
+        costs = np.array([0.5, 1.0])
+        return cls(costs, UNKNOWN_MOVE.covariance(costs))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StageModel:
-        """Return what an earlier run learnt, less certain; raises ValueError if it is not that."""
-        model = cls()
-        _Times.__init__(model, *_carried_over(data, 2))
-        return model
+        """Begin with what an earlier run learnt; raises ValueError if it is not that."""
+        return cls(*_carried_over(data, LEARNT_MOVE))
 
     def learn(self, distance_mm: float, measured_s: float) -> None:
         """Take in the time of one move."""

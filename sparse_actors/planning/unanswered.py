@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sparse_actors.messages import After, Effect, Message, Overdue, ScanId
+from sparse_actors.messages import After, Effect, Message, Overdue, Scan
 
 ANSWER_S = 120.0
 """An answer other than a scan's is overdue after this long."""
@@ -21,8 +21,8 @@ class Awaited:
     order: MakeOrder
     within_s: float
     attempts: int
-    scan_id: ScanId | None
-    """The exposure that was ordered, if it was one."""
+    scan: Scan | None
+    """What is to be exposed, if the order is to do so."""
     attempt: int = 1
 
 
@@ -51,13 +51,13 @@ class Unanswered:
         order: MakeOrder,
         attempts: int,
         within_s: float = ANSWER_S,
-        scan_id: ScanId | None = None,
+        scan: Scan | None = None,
         *,
         order_now: bool = True,
     ) -> Iterator[Effect]:
         """Give an order and wait for its answer, unless it is waited for already."""
         if what not in self._awaited:
-            self._awaited[what] = Awaited(order, within_s, attempts, scan_id)
+            self._awaited[what] = Awaited(order, within_s, attempts, scan)
             if order_now:
                 yield order(1)
             yield After(within_s, Overdue(what=what, attempt=1))

@@ -21,13 +21,15 @@ from sparse_actors.messages import Scan
 from sparse_actors.version import VERSION
 
 from . import disk
+from .dose_maps import beam_current_pa, dose_overview
 from .hyperspy_links import add_experiments, write_sidecar
 from .mosaic import Mosaic
 from .packed import CHUNK_PX, FILTERS, Packable, pack_fast, pack_regions, region_paths
 from .run_record import RunRecord
-from .slabs import PIXELS
+from .slabs import PIXELS, describe
 from .tables import (
     Columns,
+    left_out_table,
     poi_table,
     recorded_scans,
     region_table,
@@ -99,6 +101,8 @@ def _write_master(record: RunRecord, tiles: list[TileIndex]) -> None:
         if tiles:
             _write_fast(entry, record, tiles)
             _write_rescans(entry, record)
+        if beam_current_pa(record) is not None:
+            _write_dose(entry, record)
     if tiles:
         # Sources and linked files are opened as the file is that names them: they are only ever read
         # through a file that is open for reading, so that nothing touches a packed file again.
@@ -130,7 +134,9 @@ def _write_session(entry: Any, record: RunRecord) -> None:
     sample = _group(entry, "sample1", "NXsample")
     sample["is_simulation"] = config.get("microscope", {}).get("driver") == "simulated"
     sample["name"] = first.name
-    sample["physical_form"] = "bulk"
+    # NXem demands both; the configuration of a run does not know them.
+    sample["preparation_date"], sample["atom_types"] = _iso(first.started_s), ""
+    sample["description"] = "composition not stated; prepared no later than preparation_date"
     note = _group(entry, "note_config", "NXnote")
     note["type"] = "application/toml"
     note["file_name"] = record.folder.config_resolved.name
@@ -154,6 +160,7 @@ def _write_tables(entry: Any, record: RunRecord) -> None:
     tables: dict[str, Columns] = {
         "tiles": tile_table(record),
         "regions": region_table(record, mosaic),
+        "left_out": left_out_table(record),
         "pois": poi_table(record, mosaic),
         "timing": timing_table(record),
     }
@@ -175,8 +182,6 @@ def _write_fast(entry: Any, record: RunRecord, tiles: list[TileIndex]) -> None:
     if "end_time" in entry:
         event["end_time"] = entry["end_time"][()]
     stack = _group(_group(event, "image_fast", "NXimage"), "stack_2d", "NXdata")
-    stack["real"] = h5py.ExternalLink("data/fast.h5", "/real")
-
     fast = [scan for scan in recorded_scans(record) if scan.id.is_fast]
     mosaic = Mosaic(record.panorama, fast[0].imaging.size_px)
     width, height = mosaic.size_px
@@ -190,9 +195,12 @@ def _write_fast(entry: Any, record: RunRecord, tiles: list[TileIndex]) -> None:
     _signal(stack, "real", "fast images")
     stack.attrs["indices_image_indices"] = np.uint32(0)
 
-    dtype = _pixels(record, fast)
+    shape, dtype = (len(tiles), height, width), _pixels(record, fast)
+    source = h5py.VirtualSource("data/fast.h5", "real", shape=shape, dtype=dtype)
+    real = _whole(stack, "real", source)
+    real.attrs["interpretation"], real.attrs["long_name"] = "image", "fast images"
+
     layout = h5py.VirtualLayout(mosaic.shape, dtype)
-    source = h5py.VirtualSource("data/fast.h5", "real", shape=(len(tiles), height, width), dtype=dtype)
     planes = {tile: plane for plane, tile in enumerate(tiles)}
     for scan, parts in mosaic.visible_parts(fast):
         for place, part in parts:
@@ -205,7 +213,8 @@ def _write_overview(entry: Any, record: RunRecord, picture: NDArray[Any], factor
     """Write the reduced panorama of the fast scans as the default plot."""
     group = _group(entry, "overview", "NXdata")
     chunks = tuple(min(n, CHUNK_PX) for n in picture.shape)
-    group.create_dataset("data", data=picture, chunks=chunks, **FILTERS)
+    data = group.create_dataset("data", data=picture, chunks=chunks, **FILTERS)
+    data.attrs["interpretation"], data.attrs["long_name"] = "image", "fast scans, reduced"
     fast = [scan for scan in recorded_scans(record) if scan.id.is_fast]
     width_mm, height_mm = Mosaic(record.panorama, fast[0].imaging.size_px).pixel_mm
     pixel_um = (width_mm * 1e3 * factor, height_mm * 1e3 * factor)
@@ -214,12 +223,10 @@ def _write_overview(entry: Any, record: RunRecord, picture: NDArray[Any], factor
 
 
 def _write_rescans(entry: Any, record: RunRecord) -> None:
-    """Write the panorama of the rescans, 0 where nothing was rescanned, and links to each of them."""
+    """Write the panorama of the rescans, 0 where nothing was rescanned, and each rescan by itself."""
     scans = [scan for scan in recorded_scans(record) if not scan.id.is_fast]
     if not scans:
         return
-    for tile in sorted({scan.id.partition.tile for scan in scans}):
-        entry["regions"][str(tile)] = h5py.ExternalLink("data/regions.h5", f"/{tile}")
     mosaic = Mosaic(record.panorama, scans[0].imaging.size_px)
     paths = dict(zip([scan.id for scan in scans], region_paths(scans), strict=True))
     dtype = _pixels(record, scans)
@@ -227,15 +234,38 @@ def _write_rescans(entry: Any, record: RunRecord) -> None:
     for scan, parts in mosaic.visible_parts(scans):
         shape = (scan.box.height, scan.box.width)
         source = h5py.VirtualSource("data/regions.h5", paths[scan.id], shape=shape, dtype=dtype)
+        describe(_whole(entry["regions"], paths[scan.id], source), scan)
         for place, part in parts:
             layout[place.slices] = source[part.slices]
     _picture(entry, "panorama_analysis", layout, mosaic, "analysis scans")
+
+
+def _whole(parent: Any, name: str, source: Any) -> Any:
+    """Show a dataset of a packed file; an external link would not do, some readers misplace its file."""
+    layout = h5py.VirtualLayout(source.shape, source.dtype)
+    layout[...] = source
+    return parent.create_virtual_dataset(name, layout, fillvalue=0)
+
+
+def _write_dose(entry: Any, record: RunRecord) -> None:
+    """Write the electrons per nm^2 of the whole panorama, reduced, over all exposures."""
+    mosaic = Mosaic(record.panorama, _analysis_size(record))
+    factor = -(-max(mosaic.shape) // OVERVIEW_MAX_PX)
+    group = _group(entry, "dose", "NXdata")
+    dose = dose_overview(record, factor)
+    data = group.create_dataset(
+        "data", data=dose, chunks=tuple(min(n, CHUNK_PX) for n in dose.shape), **FILTERS
+    )
+    data.attrs["units"] = "1/nm^2"
+    pixel_um = (mosaic.pixel_mm[0] * 1e3 * factor, mosaic.pixel_mm[1] * 1e3 * factor)
+    _image_axes(group, dose.shape, pixel_um, "electrons per nm^2, all exposures")
 
 
 def _picture(entry: Any, name: str, layout: Any, mosaic: Mosaic, title: str) -> None:
     group = _group(entry, name, "NXdata")
     data = group.create_virtual_dataset("data", layout, fillvalue=0)
     pixel_um = (mosaic.pixel_mm[0] * 1e3, mosaic.pixel_mm[1] * 1e3)
+    data.attrs["interpretation"], data.attrs["long_name"] = "image", title
     data.attrs["element_size_um"] = np.array([1.0, pixel_um[1], pixel_um[0]])
     _image_axes(group, mosaic.shape, pixel_um, title)
 
@@ -254,11 +284,9 @@ def _axis(group: Any, name: str, dimension: int, count: int, step_um: float, tit
 
 
 def _signal(group: Any, name: str, title: str) -> None:
-    # Some readers look for the interpretation at the group, some at the dataset.
+    # Some readers look for the interpretation at the group, others at the dataset.
     group.attrs["signal"], group.attrs["interpretation"] = name, "image"
     group["title"] = title
-    if not isinstance(group.get(name, getlink=True), h5py.ExternalLink):
-        group[name].attrs["interpretation"], group[name].attrs["long_name"] = "image", title
 
 
 def _reduced(panorama: Any, factor: int) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sparse_actors.geometry import PartitionId
 from sparse_actors.messages import Scan
 
+from .dose_maps import beam_current_pa, tile_dose
 from .mosaic import Mosaic
 from .packed import region_paths
 from .run_record import RunRecord
@@ -19,7 +20,7 @@ from .run_record import RunRecord
 Columns = Mapping[str, NDArray[Any] | list[str]]
 """Values by column name; units stand at the end of the name."""
 
-UNITS = {"mm": "mm", "px": "px", "s": "s", "ns": "ns", "pct": "%"}
+UNITS = {"mm": "mm", "px": "px", "s": "s", "ns": "ns", "pct": "%", "nm2": "1/nm^2"}
 
 
 def units_of(column: str) -> str | None:
@@ -37,6 +38,8 @@ def tile_table(record: RunRecord) -> Columns:
         values = [getattr(message.state, name) for message in reached]
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
+    is_dose_known = beam_current_pa(record) is not None
+    doses = [tile_dose(record, tile).max() if is_dose_known else np.nan for tile in tiles]
     return {
         "tile": [str(tile) for tile in tiles],
         "row": _whole(tile.row for tile in tiles),
@@ -49,6 +52,7 @@ def tile_table(record: RunRecord) -> Columns:
         "move_started_s": np.array([message.started_s for message in reached]),
         "move_finished_s": np.array([message.finished_s for message in reached]),
         "fast_scans_recorded": _whole(fast[tile] for tile in tiles),
+        "dose_max_e_per_nm2": np.array(doses, dtype=np.float64),
         "is_finished": _whole(tile in record.finished_tiles for tile in tiles),
     }
 
@@ -71,6 +75,19 @@ def region_table(record: RunRecord, mosaic: Mosaic) -> Columns:
         "stage_y_mm": np.array([y for _, y in centres]),
         "status": [record.status(scan.id) for scan in scans],
         "path": [paths.get(scan.id, "") for scan in scans],
+    }
+
+
+def left_out_table(record: RunRecord) -> Columns:
+    """Return what was not rescanned because of the limit of the dose, in analysis pixels of the tile."""
+    left_out = [(p, box) for p, planned in record.regions.items() for box in planned.left_out]
+    return {
+        "tile": [str(partition.tile) for partition, _ in left_out],
+        "partition": _whole(partition.index for partition, _ in left_out),
+        "x_px": _whole(box.left for _, box in left_out),
+        "y_px": _whole(box.top for _, box in left_out),
+        "width_px": _whole(box.width for _, box in left_out),
+        "height_px": _whole(box.height for _, box in left_out),
     }
 
 

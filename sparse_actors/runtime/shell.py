@@ -39,6 +39,8 @@ class _Actor(pykka.ThreadingActor):
     def __init__(self, shell: Shell) -> None:
         super().__init__()
         self._shell = shell
+        # Before the thread runs: what the behaviour causes at once is answered at once.
+        shell.ref = self.actor_ref
 
     @staticmethod
     def _create_actor_inbox() -> Mailbox:
@@ -78,28 +80,28 @@ class Shell:
         self._behaviour: Behaviour | None = None
         self._failures_s: deque[float] = deque(maxlen=RESTARTS)
         self._ended = threading.Event()
-        self._ref: pykka.ActorRef[_Actor] | None = None
+        self.ref: pykka.ActorRef[_Actor] | None = None
 
     def start(self) -> None:
         """Start the thread; the behaviour is built in it."""
-        self._ref = _Actor.start(self)
+        _Actor.start(self)
 
     def stop(self, timeout_s: float) -> bool:
         """Let the actor finish what is in its mailbox and end; False if it did not in time."""
-        if self._ref is None:
+        if self.ref is None:
             return True
         try:
-            self._ref.stop(block=False)
+            self.ref.stop(block=False)
         except pykka.ActorDeadError:
             return True
         return self._ended.wait(timeout_s)
 
     def offer(self, message: Message) -> bool:
         """Put a message into the mailbox; False when it is full or the actor gone."""
-        if self._ref is None:
+        if self.ref is None:
             return False
         try:
-            self._ref.tell(message)
+            self.ref.tell(message)
         except (MailboxFull, pykka.ActorDeadError):
             return False
         return True
