@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +20,12 @@ from sparse_actors.actors.detector_actor import DetectorActor
 from sparse_actors.actors.microscope_actor import Instrument, MicroscopeActor
 from sparse_actors.actors.partition_scheduler import PartitionScheduler
 from sparse_actors.actors.recorder import Recorder
-from sparse_actors.actors.region_planner import RegionPlanner
+from sparse_actors.actors.region_planner import RegionPlanner, compile_merging
 from sparse_actors.actors.time_keeper import TimeKeeper
-from sparse_actors.config import Config, parse_config
-from sparse_actors.errors import CapabilityError, ConfigError
+from sparse_actors.config import Config
+from sparse_actors.errors import CapabilityError
 from sparse_actors.instrument_times import read_times, write_times
-from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun
+from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun, WorkerJoined, WorkerLost
 from sparse_actors.network.pool import WorkerPool
 from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.planning.survey_plan import SurveyPlan
@@ -38,9 +37,16 @@ from sparse_actors.recording.store import RunStore
 from sparse_actors.runtime.bus import Bus, Tap
 from sparse_actors.runtime.clock import Clock
 from sparse_actors.runtime.shell import Behaviour, Shell
+from sparse_actors.session import new_folder, open_session
 from sparse_actors.version import VERSION
 
 ACTOR_STOP_S = 60.0
+WORKER_READY_S = 120.0
+"""Compiling the detector for the first time takes some seconds of this."""
+WORKERS_LOST = 3
+"""So many workers that die before one is ready mean that the detector cannot be loaded."""
+POLL_S = 0.2
+"""A wait without an end would not see Ctrl-C on Windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,8 @@ class RunResult:
     folder: Path
     problems: tuple[str, ...] = ()
     """What went wrong after the last scan: an image file not written, a thread that hangs."""
+    note: str = ""
+    """What was found and mended when the run was taken up."""
 
 
 def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
@@ -118,9 +126,9 @@ def run_survey(
     JournalError
         The journal of the run to resume is damaged.
     """
-    folder = RunFolder(out or _new_folder(config))
+    folder = RunFolder(out or new_folder(config))
     with ExitStack() as stack:
-        journal, session = _open_journal(folder, config, resume, given)
+        journal, number, config, note = open_session(folder, config, resume=resume, given=given)
         stack.callback(journal.close)
         clock = Clock()
         stack.callback(clock.close)
@@ -136,7 +144,7 @@ def run_survey(
         )
         started = RunStarted(
             name=config.run.name,
-            session=session,
+            session=number,
             started_s=clock.now(),
             seed=config.run.seed,
             version=VERSION,
@@ -144,9 +152,11 @@ def run_survey(
         )
         journal.append(started)
         journal.sync()
+        if note:
+            structlog.get_logger().warning(note)
         known = read_times(times_folder, config.microscope)
         survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile), known)
-        result = survey.run(started, observe)
+        result = replace(survey.run(started, observe), note=note)
         if times_folder is not None:
             _keep_times(times_folder, config, folder, known)
     try:
@@ -209,6 +219,8 @@ class _Survey:
         self._finished: RunFinished | None = None
         self._stops = 0
         self._is_interrupted = False
+        self._worker_is_ready = threading.Event()
+        self._lost_reasons: list[str] = []
 
     def run(self, started: RunStarted, observe: Tap | None) -> RunResult:
         """Start everything, wait for the end, stop everything in reverse."""
@@ -223,9 +235,12 @@ class _Survey:
             self._bus.publish(started)
             self._pool.start()
             with _signals(self._stop):
-                for shell in self._shells:
-                    shell.start()
-                while not self._ended.wait(0.2):  # a bare wait would not see Ctrl-C on Windows
+                recorder, *others = self._shells
+                recorder.start()
+                if self._is_ready():
+                    for shell in others:
+                        shell.start()
+                while not self._ended.wait(POLL_S):
                     pass
         finally:
             problems += self._close()
@@ -238,10 +253,33 @@ class _Survey:
             self._finished.outcome, self._finished.reason, cause, self._folder.path, tuple(problems)
         )
 
+    def _is_ready(self) -> bool:
+        """Compile and wait for a detector before the microscope is touched; else say how the run ended."""
+        compile_merging()
+        deadline_s = self._clock.now() + WORKER_READY_S
+        while not self._worker_is_ready.wait(POLL_S):
+            if self._stops:
+                self._bus.publish(RunFinished(outcome="stopped", reason="stopped before the first scan"))
+                return False
+            if len(self._lost_reasons) >= WORKERS_LOST or self._clock.now() > deadline_s:
+                reason = self._lost_reasons[-1] if self._lost_reasons else "none joined"
+                self._bus.publish(
+                    RunFinished(outcome="failed", reason=f"no detector worker: {reason}", cause="worker")
+                )
+                return False
+        return True
+
     def _watch(self, message: Message, number: int) -> None:
-        if isinstance(message, RunFinished):
-            self._finished = message
-            self._ended.set()
+        match message:
+            case RunFinished():
+                self._finished = message
+                self._ended.set()
+            case WorkerJoined():
+                self._worker_is_ready.set()
+            case WorkerLost(reason=reason):
+                self._lost_reasons.append(reason)
+            case _:
+                pass
 
     def _stop(self, signal_name: str) -> None:
         """First time: end after the scan in flight. Again: end the scan too."""
@@ -289,11 +327,6 @@ class _GuardedStore(RunStore):
         super().reserve(slab, scans, pixel_type)
 
 
-def _new_folder(config: Config) -> Path:
-    stamp = datetime.now().astimezone().strftime("%Y-%m-%dT%H%M%S")
-    return Path(config.run.out_dir) / f"{stamp}_{config.run.name}"
-
-
 def _keep_times(
     times_folder: Path, config: Config, folder: RunFolder, known: Mapping[str, Any] | None
 ) -> None:
@@ -309,58 +342,13 @@ def _keep_times(
         structlog.get_logger().warning(f"the times of the instrument were not kept: {error}")
 
 
-def _open_journal(folder: RunFolder, config: Config, resume: bool, given: str) -> tuple[Journal, int]:
-    """Begin or take up the journal; returns it with the number of this session."""
-    if not resume:
-        if folder.journal.exists():
-            raise ConfigError(
-                f"{folder.path} holds a run already: --resume goes on with it, --out names another"
-            )
-        folder.create()
-        folder.config_given.write_text(given or config.to_toml(), encoding="utf-8")
-        folder.config_resolved.write_text(config.to_toml(), encoding="utf-8")
-        return Journal.create(folder.journal), 0
-    if not folder.journal.exists():
-        raise ConfigError(f"{folder.path} holds no run to resume: there is no journal")
-    journal, history, warning = Journal.open(folder.journal)
-    sessions = [fact for fact in history if isinstance(fact, RunStarted)]
-    try:
-        if sessions:
-            _check_resumable(parse_config(sessions[-1].config_toml), config)
-    except BaseException:
-        journal.close()
-        raise
-    if warning:
-        structlog.get_logger().warning(warning)
-    folder.config_resolved.write_text(config.to_toml(), encoding="utf-8")
-    return journal, len(sessions)
-
-
-def _check_resumable(before: Config, now: Config) -> None:
-    """Compare what gives the recorded pixels their place; raises ConfigError naming every difference."""
-    a, b = (config.panorama.geometry(config.analysis.size_px) for config in (before, now))
-    pairs = [
-        ("scan.fast", before.scan.fast, now.scan.fast),
-        ("scan.analysis", before.scan.analysis, now.scan.analysis),
-        ("panorama.partitions", before.panorama.partitions, now.panorama.partitions),
-        ("panorama.tile_fov_um", before.panorama.tile_fov_um, now.panorama.tile_fov_um),
-        ("tiles (rows, columns) from panorama.corners_mm", (a.rows, a.columns), (b.rows, b.columns)),
-    ]
-    problems = [
-        f"{key}: the run to resume was begun with {old}, now it is {new}"
-        for key, old, new in pairs
-        if old != new
-    ]
-    if problems:
-        raise ConfigError(*problems)
-
-
 @contextmanager
 def _signals(stop: Callable[[str], None]) -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into a stop; elsewhere than in the main thread they stay as they are."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+
     # Publishing takes the bus's lock, which the interrupted main thread may hold: hence the thread.
     def handle(number: int, _: object) -> None:
         threading.Thread(target=stop, args=(signal.Signals(number).name,), name="stop").start()

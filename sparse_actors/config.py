@@ -83,6 +83,8 @@ class PanoramaTable(Table):
     """order of the tiles: there and back, or every row from the left"""
     partitions: int = Field(default=4, ge=1, le=256)
     """parts of a tile that are scanned and detected in turn: 2 or a square number"""
+    grid: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
+    """[rows, columns] of tiles; left out, as many as the area needs; a resumed run keeps its own"""
     at_corners: AtCornersTable = AtCornersTable()
 
     def geometry(self, size_px: tuple[int, int]) -> Panorama:
@@ -95,7 +97,7 @@ class PanoramaTable(Table):
         """
         width_mm = self.tile_fov_um * 1e-3
         fov_mm = (width_mm, width_mm * size_px[1] / size_px[0])
-        return Panorama(self.corners_mm, fov_mm, self.overlap_pct / 100)
+        return Panorama(self.corners_mm, fov_mm, self.overlap_pct / 100, self.grid)
 
 
 class ScanTable(Table):

@@ -155,6 +155,8 @@ def partition_boxes(size_px: tuple[int, int], count: int) -> tuple[PixelBox, ...
 
 
 Point = tuple[float, float]
+GAP = 0.01
+"""Corners set by hand may leave this much between tiles that do not overlap, as a share of the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,8 @@ class Panorama:
     corners_mm: tuple[Point, Point, Point]
     tile_fov_mm: tuple[float, float]
     overlap: float = 0.0
+    grid: tuple[int, int] | None = None
+    """(rows, columns) of tiles; None: as many as the overlap needs."""
 
     def __post_init__(self) -> None:
         (x0, y0), (x1, y1), (x2, y2) = self.corners_mm
@@ -191,6 +195,12 @@ class Panorama:
             raise ValueError("the sides from the first corner must be at right angles, within 2 degrees")
         if not 0 <= self.overlap < 0.9:
             raise ValueError(f"overlap {self.overlap} must be at least 0 and below 0.9")
+        for axis, name in enumerate(("columns", "rows")):
+            count, side, fov = self._count(axis), self.size_mm[axis], self.tile_fov_mm[axis]
+            if side > fov * (count + GAP * (count - 1)):
+                raise ValueError(
+                    f"{count} {name} of {fov * 1e3:g} um leave gaps on a side of {side * 1e3:g} um"
+                )
 
     @property
     def size_mm(self) -> tuple[float, float]:
@@ -216,8 +226,10 @@ class Panorama:
 
     def _count(self, axis: int) -> int:
         side, fov = self.size_mm[axis], self.tile_fov_mm[axis]
+        if self.grid is not None:
+            return self.grid[1 - axis]
         # A side that is a whole number of pitches must not gain a tile by rounding.
-        return max(1, math.ceil((side - fov) / (fov * (1 - self.overlap)) - 1e-9) + 1)
+        return max(1, math.ceil((side - fov) / (fov * (1 - self.overlap)) - 1e-4) + 1)
 
     def centre_panorama_mm(self, tile: TileIndex) -> Point:
         """Return the centre of a tile in the panorama frame (mm)."""

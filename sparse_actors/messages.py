@@ -72,7 +72,7 @@ class RunFinished(Message):
 
     outcome: Literal["completed", "stopped", "failed"]
     reason: str
-    cause: Literal["", "microscope", "storage", "actor"] = ""
+    cause: Literal["", "microscope", "storage", "worker", "actor"] = ""
     """What failed, where something did."""
 
 

@@ -35,10 +35,12 @@ def _new(before: set[threading.Thread]) -> list[threading.Thread]:
     return [thread for thread in new if type(thread).__name__ != "GarbageCollectorThread"]
 
 
-@pytest.fixture(autouse=True)
-def times_of_instruments_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def times_of_instruments_are_not_kept() -> Iterator[None]:
     """Keep runs of the tests from the user's data; processes started by a test inherit it."""
-    monkeypatch.setenv("SPARSE_ACTORS_TIMES", "off")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARSE_ACTORS_TIMES", "off")
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -167,8 +167,10 @@ def test_configured_overheads_win_over_the_driver(file):
 
 def test_what_earlier_runs_measured_wins_over_both_and_check_says_so(file, tmp_path, monkeypatch):
     times = LearntTimes(ScanTiming())
+    true = ScanTiming(300.0, 30.0, 3.0)
     for side in (50, 100, 200) * 10:
-        times.scans.learn(side * side, side, 4000.0, ScanTiming(300.0, 30.0, 3.0).duration_s(side * side, side, 4000))
+        shape = side * side, side, 4000.0
+        times.scans.learn(*shape, true.duration_s(*shape))
     monkeypatch.setenv("SPARSE_ACTORS_TIMES", str(tmp_path / "times"))
     write_times(tmp_path / "times", parse_config(CONFIG).microscope, times)
     found = json.loads(invoke("check", file, "--json").stdout)["prediction"]

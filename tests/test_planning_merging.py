@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import combinations, product
 from random import Random
 
 import numpy as np
@@ -189,6 +189,34 @@ def test_greedy_is_no_worse_than_the_paper_on_2000_random_tiles() -> None:
     assert_no_worse_than_the_paper(2000)
 
 
+def best_first_merged(boxes: list[PixelBox], model: Model) -> list[PixelBox]:
+    """Merge the two boxes that save most, until no two save anything."""
+    boxes = list(boxes)
+    while True:
+        saved_s, a, b = max(
+            (
+                (scan_s(a, model) + scan_s(b, model) - scan_s(a.union(b), model), a, b)
+                for a, b in combinations(boxes, 2)
+            ),
+            default=(0.0, None, None),
+        )
+        if saved_s <= 0 or a is None or b is None:
+            return boxes
+        boxes = [a.union(b), *(box for box in boxes if box not in (a, b))]
+
+
+@pytest.mark.parametrize("field", [200, 600, 2000])
+@pytest.mark.parametrize("model", REGIMES[::3], ids=str)
+def test_the_search_among_near_boxes_misses_no_better_merging(model: Model, field: int) -> None:
+    random = np.random.default_rng(field)
+    for n in (2, 10, 30):
+        regions = random_regions(random, n, field, (1, 90))
+        groups = agglomerate(corners_of(regions), model_s(model), False, True)
+        boxes = pixel_boxes(regions)
+        hulls = [bounding_box(boxes[i] for i in np.flatnonzero(groups == g)) for g in set(groups.tolist())]
+        assert sorted(hulls) == sorted(best_first_merged(boxes, model))
+
+
 def groupings(n: int) -> Iterator[list[list[int]]]:
     """Yield every way to put n boxes into groups."""
     if n == 0:
@@ -294,6 +322,8 @@ def test_many_regions_are_merged() -> None:
     plan = merge(regions, "greedy", *model)
     assert plan.strategy == "best first"
     assert plan.predicted_s < merge(regions, "bounding_box", *model).predicted_s
+    quick = (Imaging((16384, 16384), 100), ScanTiming(10, 200))
+    assert merge(regions, "greedy", *quick).strategy == "one scan"
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

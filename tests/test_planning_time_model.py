@@ -51,7 +51,7 @@ def test_any_declaration_is_overruled_by_one_tile(declared, true, seed):
     random = np.random.default_rng(seed)
     model = taught(TimeModel.declared(declared), one_tile(random), true, random, hiccups=0.01)
     for shape in [FAST, *regions(random, 10)]:
-        assert model.duration_s(*shape).seconds == pytest.approx(true.duration_s(*shape), rel=0.02, abs=2e-3)
+        assert model.duration_s(*shape).seconds == pytest.approx(true.duration_s(*shape), rel=0.05, abs=3e-3)
     costs = model.timing
     assert min(costs.dwell_factor, costs.row_overhead_us, costs.scan_overhead_ms) >= 0
 

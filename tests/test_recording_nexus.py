@@ -273,6 +273,9 @@ def test_run_that_ended_early_has_a_result_too(tmp_path: Path, tiles: int) -> No
         assert file["entry/outcome"].asstr()[()] == "failed"
         assert ("panorama_fast" in file["entry"]) is bool(tiles)
         assert "panorama_analysis" not in file["entry"]
+        found: list[str] = []
+        file.visititems(lambda name, item: found.append(name) if getattr(item, "size", 1) == 0 else None)
+        assert found == []  # an empty array stops HyperSpy's NeXus reader
     assert verify(tmp_path).problems == []
 
 

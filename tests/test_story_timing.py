@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from story import DETECTION_S, ModelMicroscope, ModelPool, Story, survey
 
+from sparse_actors.app import run_survey
 from sparse_actors.cli.progress import Figures, Progress
+from sparse_actors.config import parse_config
 from sparse_actors.contracts.detector import Pois
 from sparse_actors.geometry import PixelBox
 from sparse_actors.imaging import Imaging, ScanTiming
+from sparse_actors.instrument_times import read_times
 from sparse_actors.messages import (
     After,
     DetectImage,
@@ -28,7 +32,10 @@ from sparse_actors.messages import (
     TileFinished,
     TimingLearned,
 )
+from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.planning.survey_plan import SurveyPlan
+from sparse_actors.recording.journal import read_journal
+from sparse_actors.recording.run_folder import RunFolder
 
 CONFIGURED = ScanTiming(row_overhead_us=20.0, scan_overhead_ms=5.0)
 TRUE = {
@@ -120,13 +127,11 @@ def test_hiccups_count_in_the_time_left() -> None:
 
 @pytest.mark.parametrize("true", TRUE.values(), ids=TRUE)
 def test_the_planner_goes_by_what_was_learnt_and_the_journal_says_so(true: ScanTiming) -> None:
-    plan, messages = told(true)
+    _, messages = told(true)
     scanned = {m.scan.id: m for m in messages if isinstance(m, RegionScanned)}
     planned = [m for m in messages if isinstance(m, RegionsPlanned)]
     for plan_of in planned[4:]:
-        took_s = sum(
-            scanned[scan.id].finished_s - scanned[scan.id].started_s for scan in plan_of.scans
-        )
+        took_s = sum(scanned[scan.id].finished_s - scanned[scan.id].started_s for scan in plan_of.scans)
         assert plan_of.predicted_s == pytest.approx(took_s, rel=0.05)
     said = [m for m in messages if isinstance(m, TimingLearned)]
     assert said[0].timing == CONFIGURED
@@ -143,8 +148,6 @@ def test_the_planner_goes_by_what_was_learnt_and_the_journal_says_so(true: ScanT
 
 
 def test_what_is_learnt_live_is_learnt_from_the_journal() -> None:
-    from sparse_actors.planning.learnt_times import LearntTimes
-
     plan, messages = told(TRUE["overheads three times as long"])
     live, twice = LearntTimes(plan.timing), LearntTimes(plan.timing)
     for message in messages:
@@ -159,3 +162,55 @@ def test_a_right_timing_is_not_news() -> None:
     _, messages = told(CONFIGURED)
     assert sum(isinstance(m, TimingLearned) for m in messages) == 1
     assert any(isinstance(m, MicroscopePrepared) for m in messages)
+
+
+# -- the daemon ------------------------------------------------------------------------------
+
+CONFIG = """
+[microscope]
+driver = "simulated"
+options = { time_scale = 0.0 }
+[panorama]
+corners_mm = [[0.0, 0.0], [0.01, 0.0], [0.0, 0.01]]
+tile_fov_um = 10.0
+[scan.fast]
+size_px = [64, 64]
+dwell_ns = 100.0
+[scan.analysis]
+size_px = [128, 128]
+dwell_ns = 100.0
+[scan.timing]
+row_overhead_us = 1e6
+[detect.options]
+threshold = 100
+[regions]
+size_px = [16, 16]
+[workers]
+local = 1
+[limits]
+min_free_disk_gb = 0.0
+"""
+
+
+def test_the_next_run_begins_with_what_this_one_learnt(tmp_path: Path) -> None:
+    config, times = parse_config(CONFIG), tmp_path / "times"
+    said = []
+    for name in ("first", "second"):
+        assert run_survey(config, out=tmp_path / name, times_folder=times).outcome == "completed"
+        journal = read_journal(RunFolder(tmp_path / name).journal)
+        said.append(next(m for m in journal if isinstance(m, TimingLearned)))
+    first, second = said
+    assert (first.scans, first.timing.row_overhead_us) == (0, 1e6)
+    assert second.scans >= 4
+    assert second.timing.row_overhead_us < 1e5  # it does not wait at all
+    known = read_times(times, config.microscope)
+    assert known is not None
+    assert known["scans"]["count"] > second.scans
+
+
+def test_a_run_does_not_fail_because_its_times_cannot_be_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "times"
+    folder.write_text("a file where the folder should be", encoding="utf-8")
+    result = run_survey(parse_config(CONFIG), out=tmp_path / "run", times_folder=folder)
+    assert (result.outcome, result.problems) == ("completed", ())
+    assert "times of the instrument were not kept" in RunFolder(tmp_path / "run").log.read_text("utf-8")

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import ClassVar
 
+import numpy as np
+
 from sparse_actors.geometry import PartitionId, bounding_box
-from sparse_actors.imaging import ScanTiming
+from sparse_actors.imaging import Imaging, ScanTiming
 from sparse_actors.messages import (
     DetectionFailed,
     Message,
@@ -127,3 +129,10 @@ class RegionPlanner:
             predicted_s=self._duration_s(scans),
             is_fallback=True,
         )
+
+
+def compile_merging() -> None:
+    """Have the merging compiled now, and not while the beam waits for the first regions."""
+    imaging = Imaging((64, 64), 1000.0)
+    regions = np.array([[0, 0, 8, 8], [4, 4, 8, 8], [40, 40, 8, 8]], dtype=np.int64)
+    merge(regions, "greedy", imaging, ScanTiming(1.0, 1.0))

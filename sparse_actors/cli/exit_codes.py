@@ -41,7 +41,7 @@ def of_outcome(outcome: str, cause: str, problems: Sequence[str] = ()) -> ExitCo
     outcome
         "completed", "stopped" or "failed".
     cause
-        What failed: "microscope", "storage" or something else; "interrupt" for a run stopped by Ctrl-C.
+        What failed: "microscope", "storage", "worker" or something else; "interrupt": stopped by Ctrl-C.
     problems
         What went wrong after the last scan; a run with any has not gone well.
     """
@@ -52,7 +52,7 @@ def of_outcome(outcome: str, cause: str, problems: Sequence[str] = ()) -> ExitCo
     match cause:
         case "microscope":
             return ExitCode.MICROSCOPE_UNREACHABLE
-        case "storage":
+        case "storage" | "worker":
             return ExitCode.WORKER_OR_STORAGE_LOST
         case _:
             return ExitCode.RUN_FAILED

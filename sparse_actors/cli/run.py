@@ -55,6 +55,8 @@ def run_shown(
         )
         figures = display.figures()
     console.print(summary(figures, result.outcome, result.reason, result.folder))
+    if result.note:
+        console.print(result.note, style="yellow", markup=False)
     for problem in result.problems:
         console.print(problem, style="red", markup=False)
     return result, figures, of_outcome(result.outcome, result.cause, result.problems)

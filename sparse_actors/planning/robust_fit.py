@@ -103,7 +103,7 @@ class RobustFit:
             weights = np.minimum(1, HUBER * scatter / np.maximum(residuals, 1e-12)) / (scatter * sigma_s) ** 2
             weighted = x * weights[:, np.newaxis]
             off = costs - self._prior
-            held = prior * min(1.0, (PRIOR_FREEDOM + len(costs)) / (PRIOR_FREEDOM + off @ prior @ off))
+            held = prior * min(1.0, (PRIOR_FREEDOM + len(costs)) / (PRIOR_FREEDOM + float(off @ prior @ off)))
             information = held + weighted.T @ x
             before, costs = costs, non_negative_minimum(information, held @ self._prior + weighted.T @ t_s)
             if np.allclose(costs, before, rtol=1e-5, atol=1e-9):

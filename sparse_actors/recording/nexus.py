@@ -146,7 +146,8 @@ def _write_session(entry: Any, record: RunRecord) -> None:
 
     measurement = _group(entry, "measurement", "NXem_measurement")
     instrument = _group(measurement, "instrument", "NXem_instrument")
-    name = record.microscope.name if record.microscope else "unknown"
+    name = record.microscope.name.strip() if record.microscope else ""
+    name = name or "unknown"
     instrument["name"], instrument["type"] = name, "sem"
     fabrication = _group(instrument, "fabrication", "NXfabrication")
     fabrication["vendor"], fabrication["model"] = name.split()[0], name
@@ -167,6 +168,8 @@ def _write_tables(entry: Any, record: RunRecord) -> None:
     for name, columns in tables.items():
         table = _group(entry, name, "NXcollection")
         for column, values in columns.items():
+            if not len(values):
+                continue  # HyperSpy's NeXus reader fails for the whole file at an empty array
             if isinstance(values, list):
                 table.create_dataset(column, data=values, shape=(len(values),), dtype=h5py.string_dtype())
             else:
