@@ -48,6 +48,19 @@ class RunTable(Table):
     """seed of everything random, recorded with the run"""
 
 
+class SampleTable(Table):
+    """What is under the beam; kept with the result."""
+
+    name: str = ""
+    """name of the sample; left out, the name of the run"""
+    preparation_date: str = Field(
+        default="", pattern=r"^(\d{4}-\d{2}-\d{2}(T[0-9:.]+(Z|[+-]\d{2}:\d{2})?)?)?$"
+    )
+    """when it was prepared, such as 2026-11-21"""
+    elements: tuple[Annotated[str, Field(pattern=r"^[A-Z][a-z]?$")], ...] = ()
+    """symbols of the elements in it, such as ["Fe", "C", "Mn"]"""
+
+
 class MicroscopeTable(Table):
     """The instrument."""
 
@@ -181,6 +194,7 @@ class Config(Table):
     """Everything a run needs."""
 
     run: RunTable = RunTable()
+    sample: SampleTable = SampleTable()
     microscope: MicroscopeTable
     panorama: PanoramaTable
     scan: ScanTables

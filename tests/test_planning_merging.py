@@ -217,7 +217,7 @@ def best_first_merged(corners: NDArray[np.int64], model: Model) -> NDArray[np.in
 @pytest.mark.parametrize("model", REGIMES[::3], ids=str)
 def test_the_search_among_near_boxes_misses_no_better_merging(model: Model, field: int) -> None:
     random = np.random.default_rng(field)
-    for n in (2, 10, 120):
+    for n in (2, 10, 80):
         corners = corners_of(random_regions(random, n, field, (1, 90)))
         groups = agglomerate(corners, model_s(model), False, True)
         hulls = [
@@ -295,7 +295,7 @@ def test_few_regions_are_merged_optimally(model: Model) -> None:
 
 
 def test_time_left_improves_a_merging_and_never_worsens_it() -> None:
-    model = (Imaging((6000, 6000), 1000), ScanTiming(10, 200))
+    model = (Imaging((6000, 6000), 32_000), ScanTiming(10, 1000))
     regions = random_regions(np.random.default_rng(0), 2100, 6000, (64, 64))
     plan = first = merge(regions, "greedy", *model)
     for seed in range(1, 6):
@@ -305,6 +305,14 @@ def test_time_left_improves_a_merging_and_never_worsens_it() -> None:
     assert plan.predicted_s < first.predicted_s
     for region in pixel_boxes(regions):
         assert any(scan.box.contains(region) for scan in plan.scans)
+
+
+def test_a_plan_of_other_regions_is_not_improved() -> None:
+    model = (Imaging((600, 600), 1000), ScanTiming())
+    random = np.random.default_rng(0)
+    plan = merge(random_regions(random, 20, 600, (20, 20)), "greedy", *model)
+    with pytest.raises(ValueError, match="not one for these regions"):
+        improve(plan, random_regions(random, 20, 600, (20, 20)), *model, seed=1)
 
 
 def test_a_mask_has_nothing_to_improve() -> None:

@@ -42,7 +42,7 @@ def agglomerate(
     Returns
     -------
     NDArray[np.int64]
-        (n,): a number for each box, the same for boxes of one group.
+        (n,): the number of the group each box is in, from 0.
     """
     n = len(boxes)
     box = np.empty((2 * n - 1, 4), np.int64)
@@ -104,8 +104,14 @@ def agglomerate(
                     owner.append(k)
                     first[row * columns + column] = len(owner) - 1
     groups = np.empty(n, np.int64)
+    number = np.full(made, -1, np.int64)
+    count = 0
     for i in range(n):
-        groups[i] = _merged(i, parent)
+        whole = _merged(i, parent)
+        if number[whole] < 0:
+            number[whole] = count
+            count += 1
+        groups[i] = number[whole]
     return groups
 
 
@@ -128,7 +134,7 @@ def _best_partner(
     x0, y0, x1, y1 = box[i]
     w, h = x1 - x0, y1 - y0
     c0, r0, c1, r1 = _cells_of(box[i], grid)
-    last_search[i], last_cell[i] = search, -1
+    last_search[i] = search
     best_s, best = 0.0, -1
     ring = 0
     while True:

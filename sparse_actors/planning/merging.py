@@ -24,10 +24,10 @@ Groups = NDArray[np.int64]
 ATOMS = 8
 MORE_ATOMS = 11
 """Size of the parts that are solved exactly to improve a merging: many small ones, then few larger ones."""
-MOST_REGROUPED = 2000
+MOST_REGROUPED = 1000
 """Of more regions `merge` improves nothing: it would take longer than merging them."""
-SWEEP_WORK = 10_000_000
-"""Most steps of such an improvement, some 10 ms; 700 regions take a third of it."""
+SWEEP_WORK = 6_000_000
+"""Most steps of such an improvement, some 10 ms."""
 RANDOM_WORK = 3_000_000
 """Steps of each random search that follows, some 3 ms."""
 
@@ -120,6 +120,11 @@ def improve(
     -------
     MergedPlan
         `plan` itself, or one that takes less time.
+
+    Raises
+    ------
+    ValueError
+        If the plan leaves out a region.
     """
     from .exact_merging import MOST_BOXES
     from .regrouping import MOST_SEED, regroup
@@ -133,11 +138,13 @@ def improve(
         inside = (corners[:, :2] >= (box.left, box.top)).all(axis=1)
         inside &= (corners[:, 2:] <= (box.right, box.bottom)).all(axis=1)
         groups[inside] = number
+    if (groups < 0).any() or len(plan.scans) > len(corners):
+        raise ValueError("the plan is not one for these regions")
     model = _model(imaging, timing)
     better = _plan(
         "regrouped",
         corners,
-        regroup(corners, _numbered(groups), model, MORE_ATOMS, work, 1 + seed % MOST_SEED),
+        regroup(corners, groups, model, MORE_ATOMS, work, 1 + seed % MOST_SEED),
         model,
     )
     return better if better.predicted_s < plan.predicted_s else plan
@@ -162,14 +169,15 @@ def _least(corners: Boxes, model: tuple[float, float, float]) -> MergedPlan:
     pairs = agglomerate(corners, model, True, False)
     candidates = {
         "one scan": np.zeros_like(pairs),
-        "bounding box": _overlapping(corners),
+        # What overlaps may be merged in any order, hence from the pairs merged already.
+        "bounding box": _overlapping(_hulls(corners, pairs))[pairs],
         "overlapping pairs": pairs,
         "best first": best_first,
     }
     if len(corners) <= MOST_REGROUPED:
         # From fine, coarse and arbitrary beginnings, which end in different local optima.
         improved = [
-            regroup(corners, _numbered(candidates[name]), model, ATOMS, SWEEP_WORK, 0)
+            regroup(corners, candidates[name], model, ATOMS, SWEEP_WORK, 0)
             for name in ("best first", "one scan", "overlapping pairs")
         ]
         best = min(improved, key=lambda groups: _time_s(_hulls(corners, groups), model))
@@ -248,11 +256,6 @@ def _hulls(corners: Boxes, groups: Groups) -> Boxes:
     return np.hstack(
         [np.minimum.reduceat(members[:, :2], starts), np.maximum.reduceat(members[:, 2:], starts)]
     )
-
-
-def _numbered(groups: Groups) -> Groups:
-    """Return the same groups, numbered from 0 without gaps."""
-    return np.unique(groups, return_inverse=True)[1].astype(np.int64)
 
 
 def _ordered(corners: Boxes) -> Boxes:

@@ -133,10 +133,14 @@ def _write_session(entry: Any, record: RunRecord) -> None:
 
     sample = _group(entry, "sample1", "NXsample")
     sample["is_simulation"] = config.get("microscope", {}).get("driver") == "simulated"
-    sample["name"] = first.name
-    # NXem demands both; the configuration of a run does not know them.
-    sample["preparation_date"], sample["atom_types"] = _iso(first.started_s), ""
-    sample["description"] = "composition not stated; prepared no later than preparation_date"
+    given = config.get("sample", {})
+    sample["name"] = given.get("name") or first.name
+    # NXem demands both of the next; what the configuration leaves open is said to be open.
+    prepared = given.get("preparation_date")
+    sample["preparation_date"] = prepared or _iso(first.started_s)
+    sample["atom_types"] = ", ".join(given.get("elements", ()))
+    if not prepared:
+        sample["description"] = "prepared no later than preparation_date"
     note = _group(entry, "note_config", "NXnote")
     note["type"] = "application/toml"
     note["file_name"] = record.folder.config_resolved.name
