@@ -133,6 +133,7 @@ def run_survey(
         clock = Clock()
         stack.callback(clock.close)
         log_file = stack.enter_context(folder.log.open("a", encoding="utf-8"))
+        stack.callback(structlog.configure, **structlog.get_config())
         structlog.configure(
             processors=[
                 structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -42,7 +42,7 @@ def _other_number_types(image: Image) -> object:
 
 
 def _look_around(image: Image) -> object:
-    secrets = [name for name in os.environ if name.startswith("SPARSE_ACTORS")]
+    secrets = [name for name in os.environ if "TOKEN" in name]
     if secrets or len(sys.argv) != 3 or os.environ["OMP_NUM_THREADS"] != "1":
         raise ValueError(f"{secrets} {sys.argv}")
     if threading.current_thread() is not threading.main_thread():

@@ -8,6 +8,7 @@ from typing import Any
 
 import kills
 import pytest
+import structlog
 
 from sparse_actors.app import run_survey
 from sparse_actors.config import Config, parse_config
@@ -108,6 +109,12 @@ def test_a_run_goes_on_after_the_corners_were_set_anew(tmp_path: Path) -> None:
     assert (reached.tile.row, reached.tile.column) == (0, 1)
     assert reached.state.scan_rotation_deg == pytest.approx(30, abs=0.01)
     assert isinstance(moves[-1], RunFinished)
+
+
+def test_logging_is_afterwards_as_it_was(tmp_path: Path) -> None:
+    before = structlog.get_config()
+    run_survey(config(tmp_path), out=tmp_path / "run", until_tile=1)
+    assert structlog.get_config() == before
 
 
 def test_a_new_run_does_not_overwrite_another(tmp_path: Path) -> None:
