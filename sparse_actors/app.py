@@ -20,7 +20,7 @@ from sparse_actors.actors.detector_actor import DetectorActor
 from sparse_actors.actors.microscope_actor import Instrument, MicroscopeActor
 from sparse_actors.actors.partition_scheduler import PartitionScheduler
 from sparse_actors.actors.recorder import Recorder
-from sparse_actors.actors.region_planner import RegionPlanner, compile_merging
+from sparse_actors.actors.region_planner import RegionPlanner
 from sparse_actors.actors.time_keeper import TimeKeeper
 from sparse_actors.config import Config
 from sparse_actors.errors import CapabilityError
@@ -28,6 +28,7 @@ from sparse_actors.instrument_times import read_times, write_times
 from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun, WorkerJoined, WorkerLost
 from sparse_actors.network.pool import WorkerPool
 from sparse_actors.planning.learnt_times import LearntTimes
+from sparse_actors.planning.merging import compile_merging
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.recording.journal import Journal, read_journal
@@ -87,6 +88,7 @@ def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
         beam_current_pa=config.microscope.beam_current_pa,
         max_dose_e_per_nm2=config.limits.max_dose_e_per_nm2,
         until_tile=until_tile,
+        seed=config.run.seed,
     )
 
 
@@ -186,6 +188,7 @@ class _Survey:
         for fact in history:
             state.learn(fact)
         self._clock = clock
+        self._plan = plan
         self._folder = folder
         self._bus = bus = Bus()
         driver = plugins.build("microscope", config.microscope.driver, config.microscope.options)
@@ -256,7 +259,7 @@ class _Survey:
 
     def _is_ready(self) -> bool:
         """Compile and wait for a detector before the microscope is touched; else say how the run ended."""
-        compile_merging()
+        compile_merging(self._plan.merging)
         deadline_s = self._clock.now() + WORKER_READY_S
         while not self._worker_is_ready.wait(POLL_S):
             if self._stops:

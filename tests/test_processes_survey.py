@@ -79,7 +79,7 @@ def test_killed_workers_are_replaced_and_nothing_is_missing(
     rng = random.Random(kills)
     for number in range(kills):
         survey = KilledSurvey(tmp_path / str(number))
-        code = survey.interrupt(rng.randrange(200, 8_000), lambda process: survey.kill_a_worker(rng))
+        code = survey.interrupt(rng.randrange(200, 8_000), lambda _, survey=survey: survey.kill_a_worker(rng))
         assert code == 0, survey.output.read_text(errors="replace")[-2000:]
         same_panorama(survey, undisturbed)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from story import START, MemoryDisk, ModelMicroscope, Story, picture, survey
 
+from sparse_actors.imaging import Imaging
 from sparse_actors.messages import (
     ActorFailed,
     Message,
@@ -80,7 +80,7 @@ def test_each_tile_is_left_only_when_its_regions_are_scanned() -> None:
 
 def test_the_order_is_that_of_figure_3_when_detection_takes_less_than_a_scan() -> None:
     # A fast scan of 8 x 8 pixels takes 64 us + overheads; make it longer than the detection.
-    story = Story(survey(columns=1, fast=survey().fast.__class__((16, 16), 10_000_000)))
+    story = Story(survey(columns=1, fast=Imaging((16, 16), 10_000_000), scan_order="paper"))
     messages = story.tell()
     order = [
         (m.scan.id.partition.index, m.scan.id.is_fast)

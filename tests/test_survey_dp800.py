@@ -9,11 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from sparse_actors.drivers.instrument_log import log_entries
 
 from sparse_actors.app import run_survey
 from sparse_actors.config import parse_config
 from sparse_actors.detection.threshold_dbscan import ThresholdDbscan
-from sparse_actors.drivers.instrument_log import log_entries
 from sparse_actors.geometry import PixelBox, TileIndex
 from sparse_actors.recording.run_record import RunRecord
 from sparse_actors.recording.verify import verify

@@ -6,10 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import ClassVar
 
-import numpy as np
-
 from sparse_actors.geometry import PartitionId, bounding_box
-from sparse_actors.imaging import Imaging, ScanTiming
+from sparse_actors.imaging import ScanTiming
 from sparse_actors.messages import (
     DetectionFailed,
     Message,
@@ -22,9 +20,13 @@ from sparse_actors.messages import (
     TimingLearned,
 )
 from sparse_actors.planning.dose import DoseBook
-from sparse_actors.planning.merging import merge
+from sparse_actors.planning.merging import improve, merge
 from sparse_actors.planning.regions import regions_around
 from sparse_actors.planning.survey_plan import SurveyPlan
+
+IMPROVE_S = 0.2
+IMPROVE_SHARE = 0.01
+"""A merging is improved for this share of the time it takes to scan, and no longer than IMPROVE_S."""
 
 
 class RegionPlanner:
@@ -50,6 +52,7 @@ class RegionPlanner:
         self._plan = plan
         self._timing: ScanTiming | None = None
         self._min_region_px = 1
+        self._has_mask_scan = True
         self._doses = DoseBook(plan)
         for fact in history:
             self._learn(fact)
@@ -72,6 +75,7 @@ class RegionPlanner:
         match fact:
             case MicroscopePrepared(capabilities=capabilities):
                 self._min_region_px = capabilities.limits.min_region_px
+                self._has_mask_scan = capabilities.mask_scan
                 self._timing = self._timing or self._plan.timing or capabilities.limits.timing
             case TimingLearned(timing=timing):
                 self._timing = timing
@@ -81,7 +85,12 @@ class RegionPlanner:
     def _merged(self, found: PoisFound) -> RegionsPlanned:
         plan, partition = self._plan, found.partition
         regions = regions_around(found.pois, plan.region_px, plan.analysis.size_px)
-        merged = merge(regions, plan.merging, plan.analysis, self._timing or ScanTiming())
+        timing = self._timing or ScanTiming()
+        merged = merge(regions, plan.merging, plan.analysis, timing, has_mask_scan=self._has_mask_scan)
+        if merged.strategy != plan.merging:
+            # The beam is busy with the next partition meanwhile; 10 million steps take some 15 ms.
+            work = int(min(IMPROVE_S, IMPROVE_SHARE * merged.predicted_s) / 15e-3 * 1e7)
+            merged = improve(merged, regions, plan.analysis, timing, seed=plan.seed, work=work)
         scans = tuple(
             Scan(ScanId(partition, number), scan.box, plan.analysis, scan.mask_boxes)
             for number, scan in enumerate(merged.scans)
@@ -103,7 +112,7 @@ class RegionPlanner:
         scans = tuple(
             Scan(ScanId(partition, number), box, self._plan.analysis) for number, box in enumerate(boxes)
         )
-        if self._plan.merging == "mask" and allowed:
+        if self._plan.merging == "mask" and self._has_mask_scan and allowed:
             one = Scan(ScanId(partition, 0), bounding_box(allowed), self._plan.analysis, allowed)
             scans, slivers = (one,), []
         return replace(
@@ -129,10 +138,3 @@ class RegionPlanner:
             predicted_s=self._duration_s(scans),
             is_fallback=True,
         )
-
-
-def compile_merging() -> None:
-    """Have the merging compiled now, and not while the beam waits for the first regions."""
-    imaging = Imaging((64, 64), 1000.0)
-    regions = np.array([[0, 0, 8, 8], [4, 4, 8, 8], [40, 40, 8, 8]], dtype=np.int64)
-    merge(regions, "greedy", imaging, ScanTiming(1.0, 1.0))

@@ -85,26 +85,45 @@ def run(
 
 
 @app.command()
-def check(config: ConfigFile = None, overrides: Overrides = None, as_json: Json = False) -> None:
+def check(
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+    advice: Annotated[
+        bool,
+        typer.Option("--advice", help="Time the detector here and recommend partitions and workers."),
+    ] = False,
+) -> None:
     """Validate a configuration and predict time, dose and disk; touches no microscope."""
     with _reported(as_json):
+        from dataclasses import asdict
+
         from rich.console import Console
 
         from sparse_actors.config import load_config
         from sparse_actors.instrument_times import read_times, times_folder
 
+        from .advise import advise, measured_detection_s, sentences
         from .check import declared_limits, free_disk_bytes, predict, table, warnings
 
         settings = load_config(config, overrides or ())
+        limits = declared_limits(settings)
         prediction = predict(
             settings,
-            declared_limits(settings),
+            limits,
             free_disk_bytes(settings.run.out_dir),
             read_times(times_folder(os.environ), settings.microscope),
         )
         warned = warnings(settings, prediction)
+        found = {}
+        if advice:
+            detection_s = measured_detection_s(settings, limits.pixel_type)
+            mine, best = advise(settings, prediction.timing, detection_s)
+            found = {"detection_s": detection_s, "configured": asdict(mine), "best": asdict(best)}
         if as_json:
-            _print_json(is_valid=True, problems=[], warnings=warned, prediction=prediction.to_json())
+            _print_json(
+                is_valid=True, problems=[], warnings=warned, prediction=prediction.to_json(), advice=found
+            )
             return
         console = Console(stderr=True)
         console.print(table(prediction))
@@ -113,6 +132,8 @@ def check(config: ConfigFile = None, overrides: Overrides = None, as_json: Json 
             console.print(f"dose: fast {fast:.3g}, rescan {analysis:.3g}, both {both:.3g} electrons per nm^2")
         else:
             console.print("dose: not known; give microscope.beam_current_pa", markup=False)
+        for sentence in sentences(mine, best, detection_s) if advice else ():
+            console.print(sentence, markup=False)
         for warning in warned:
             console.print(f"warning: {warning}", markup=False, style="yellow")
 

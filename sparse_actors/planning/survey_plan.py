@@ -30,13 +30,15 @@ class SurveyPlan:
     timing: ScanTiming | None
     """What scans cost as far as configured, until it is learnt; None: what the driver declares."""
     tile_order: TileOrder = "serpentine"
-    scan_order: ScanOrderPolicy = "paper"
+    scan_order: ScanOrderPolicy = "hold_back"
     working_distance_mm: tuple[float, float, float] | None = None
     brightness_pct: tuple[float, float, float] | None = None
     contrast_pct: tuple[float, float, float] | None = None
     detection_deadline_s: float = 60.0
     rescan_when_detection_fails: bool = True
     scan_attempts: int = 3
+    seed: int = 0
+    """Of the search for better mergings."""
     in_flight_bytes: int = 512_000_000
     beam_current_pa: float | None = None
     max_dose_e_per_nm2: float | None = None
@@ -71,7 +73,7 @@ class SurveyPlan:
     def problems_with(self, microscope: MicroscopePrepared) -> list[str]:
         """Say what of the survey a microscope cannot do."""
         can = microscope.capabilities
-        problems = [
+        return [
             f"{key} is set and {microscope.name} cannot set it: leave it out"
             for key, value, is_possible in (
                 ("panorama.at_corners.working_distance_mm", self.working_distance_mm, can.working_distance),
@@ -79,12 +81,6 @@ class SurveyPlan:
             )
             if value is not None and not is_possible
         ]
-        if self.merging == "mask" and not can.mask_scan:
-            problems.append(
-                f"regions.merge = 'mask' and {microscope.name} has no mask scan: "
-                "use 'greedy' or 'bounding_box'"
-            )
-        return problems
 
     def move(self, tile: TileIndex, attempt: int) -> MoveToTile:
         """Return the order that brings a tile into the field of view, with its optics."""

@@ -1,0 +1,77 @@
+"""Remake the tables and figures of the documentation.
+
+python scripts/reproduce.py idle                  idle share of the microscope, by simulation
+python scripts/reproduce.py idle-daemon           the same of real runs, beside the simulation (8 minutes)
+python scripts/reproduce.py idle --json           one object a line
+python scripts/reproduce.py idle --quick          a few points, nothing is written
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import reproduce_idle
+import reproduce_idle_daemon
+from provenance import provenance, sentence
+
+SEED = 0
+DOCUMENTS = Path(__file__).parent.parent / "docs"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One thing to remake."""
+
+    rows: Callable[[bool, int], Iterator[Row]]
+    """Measures, with whether to be quick and the seed."""
+    documents: Callable[[list[Row], str], dict[str, str]]
+    """Makes the files, by name, from the rows and a sentence that says how they came about."""
+    line: Callable[[Row], str]
+    """One row for people."""
+
+
+CASES = {
+    "idle": Case(reproduce_idle.rows, reproduce_idle.documents, reproduce_idle.line),
+    "idle-daemon": Case(
+        reproduce_idle_daemon.rows, reproduce_idle_daemon.documents, reproduce_idle_daemon.line
+    ),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cases", nargs="+", choices=CASES, metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--quick", action="store_true", help="few points, and no files unless --out is given")
+    parser.add_argument("--out", type=Path, help="where the files go (docs)")
+    given = parser.parse_args(arguments)
+    folder = given.out or (None if given.quick else DOCUMENTS)
+    stamp = provenance("numpy") | {"seed": SEED}
+    for name in given.cases:
+        case = CASES[name]
+        rows = []
+        for row in case.rows(given.quick, SEED):
+            rows.append(row)
+            print(json.dumps({"case": name} | row | stamp) if given.json else case.line(row), flush=True)
+        command = f"`python scripts/reproduce.py {name}{' --quick' if given.quick else ''}`"
+        made_by = f"Made by {command}, seed {SEED}, on {sentence(stamp)}"
+        if folder is None:
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in case.documents(rows, made_by).items():
+            (folder / file).write_text(text, encoding="utf-8", newline="\n")
+            print(f"wrote {folder / file}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
