@@ -83,4 +83,5 @@ def _darken(scene: NDArray[Any], place: NDArray[np.float64], radius_px: float, g
 
 def _with_noise(random: np.random.Generator, signal: NDArray[Any]) -> NDArray[np.uint8]:
     noise = random.normal(0, NOISE_GREY, signal.shape) * np.sqrt(np.maximum(signal, 1) / 100)
-    return np.clip(np.rint(signal + noise), 0, 255).astype(np.uint8)
+    image: NDArray[np.uint8] = np.clip(np.rint(signal + noise), 0, 255).astype(np.uint8)
+    return image

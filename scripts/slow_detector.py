@@ -36,7 +36,7 @@ class SlowDetector:
     def detect(self, image: NDArray[Any], scale: int) -> Pois:
         """Return the places in an image (rows, columns), in analysis pixels."""
         end_s = time.perf_counter() + self._wait_s
-        random = np.random.default_rng([self._seed, zlib.crc32(np.ascontiguousarray(image))])
+        random = np.random.default_rng([self._seed, zlib.crc32(image.tobytes())])
         rows, columns = (size * scale // self._region_px for size in image.shape)
         places = random.permutation(rows * columns)[: random.poisson(self._regions)]
         y, x = np.divmod(places, columns)

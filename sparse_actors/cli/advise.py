@@ -89,13 +89,13 @@ def _judged(config: Config, timing: ScanTiming, detection_s: float, partitions: 
     share = [box.area / (width * height) for box in boxes]
     region = PixelBox(0, 0, *config.regions.size_px)
     rescan_s = timing.duration_s(region.area, region.height, config.analysis.dwell_ns)
-    regions = RESCANNED * config.analysis.size_px[0] * config.analysis.size_px[1] / region.area
+    regions = round(RESCANNED * config.analysis.size_px[0] * config.analysis.size_px[1] / region.area)
     random = np.random.default_rng(config.run.seed)
     tiles = [
         Tile(
             fast=fast,
             detection=tuple(detection_s * part for part in share),
-            rescans=tuple((rescan_s,) * int(random.poisson(regions * part)) for part in share),
+            rescans=tuple((rescan_s,) * n for n in random.multinomial(regions, share).tolist()),
         )
         for _ in range(TILES)
     ]
