@@ -74,6 +74,7 @@ def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
         analysis=config.analysis,
         partitions=config.panorama.partitions,
         region_px=config.regions.size_px,
+        region_margin_px=config.regions.margin_px if config.regions.placement == "free" else None,
         merging=config.regions.merge,
         timing=config.timing,
         tile_order=config.panorama.order,

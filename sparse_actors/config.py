@@ -164,6 +164,10 @@ class RegionsTable(Table):
 
     size_px: Size = (128, 128)
     """[width, height] of the region around each point in analysis pixels"""
+    placement: Literal["centred", "free"] = "centred"
+    """one region centred on each point, or as few as hold everything that was found with its margin"""
+    margin_px: int = Field(default=16, ge=0, le=65536)
+    """what a freely placed region shows around each find, analysis pixels"""
     merge: Literal["mask", "bounding_box", "greedy"] = "greedy"
     """how overlapping regions are joined; mask needs a scan generator that takes masks"""
 

@@ -21,6 +21,7 @@ from sparse_actors.messages import (
 )
 from sparse_actors.planning.dose import DoseBook
 from sparse_actors.planning.merging import improve, merge
+from sparse_actors.planning.placement import regions_covering
 from sparse_actors.planning.regions import regions_around
 from sparse_actors.planning.survey_plan import SurveyPlan
 
@@ -84,7 +85,11 @@ class RegionPlanner:
 
     def _merged(self, found: PoisFound) -> RegionsPlanned:
         plan, partition = self._plan, found.partition
-        regions = regions_around(found.pois, plan.region_px, plan.analysis.size_px)
+        field_px, margin_px = plan.analysis.size_px, plan.region_margin_px
+        if margin_px is None:
+            regions = regions_around(found.pois, plan.region_px, field_px)
+        else:
+            regions = regions_covering(found.pois, plan.region_px, field_px, margin_px)
         timing = self._timing or ScanTiming()
         merged = merge(regions, plan.merging, plan.analysis, timing, has_mask_scan=self._has_mask_scan)
         if merged.strategy != plan.merging:

@@ -26,6 +26,8 @@ class SurveyPlan:
     analysis: Imaging
     partitions: int
     region_px: tuple[int, int]
+    region_margin_px: int | None = None
+    """None: regions are centred on their points. Else they are placed freely, with this margin."""
     merging: Merging
     timing: ScanTiming | None
     """What scans cost as far as configured, until it is learnt; None: what the driver declares."""
