@@ -189,7 +189,7 @@ class Story:
             lambda: MicroscopeActor(instrument, self.exposures.append, bus.now),
         )
         bus.attach("recorder", Recorder.accepts, lambda: Recorder(disk, disk, tuple(disk.journal)))
-        bus.attach("detector", DetectorActor.accepts, lambda: DetectorActor(plan.scale))
+        bus.attach("detector", DetectorActor.accepts, lambda: DetectorActor(plan, tuple(disk.journal)))
         bus.attach("workers", ModelPool.accepts, lambda: ModelPool(bus.now))
         bus.attach(
             "time keeper",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
-from sparse_actors.geometry import PartitionId, bounding_box
+from sparse_actors.geometry import PartitionId, PixelBox, TileIndex, bounding_box
 from sparse_actors.imaging import Imaging, ScanTiming
 from sparse_actors.messages import (
     DetectionFailed,
@@ -50,6 +51,7 @@ class RegionPlanner:
         self._plan = plan
         self._timing: ScanTiming | None = None
         self._min_region_px = 1
+        self._planned: defaultdict[TileIndex, dict[PartitionId, list[PixelBox]]] = defaultdict(dict)
         self._doses = DoseBook(plan)
         for fact in history:
             self._learn(fact)
@@ -70,6 +72,9 @@ class RegionPlanner:
     def _learn(self, fact: Message) -> None:
         self._doses.learn(fact)
         match fact:
+            case RegionsPlanned(partition=part, scans=scans) if self._plan.seams:
+                boxes = [box for scan in scans for box in scan.mask_boxes or (scan.box,)]
+                self._planned[part.tile].setdefault(part, boxes)
             case MicroscopePrepared(capabilities=capabilities):
                 self._min_region_px = capabilities.limits.min_region_px
                 self._timing = self._timing or self._plan.timing or capabilities.limits.timing
@@ -81,6 +86,8 @@ class RegionPlanner:
     def _merged(self, found: PoisFound) -> RegionsPlanned:
         plan, partition = self._plan, found.partition
         regions = regions_around(found.pois, plan.region_px, plan.analysis.size_px)
+        if plan.seam(partition):
+            regions = regions[[not self._is_planned(partition, PixelBox(*box)) for box in regions.tolist()]]
         merged = merge(regions, plan.merging, plan.analysis, self._timing or ScanTiming())
         scans = tuple(
             Scan(ScanId(partition, number), scan.box, plan.analysis, scan.mask_boxes)
@@ -88,6 +95,15 @@ class RegionPlanner:
         )
         return RegionsPlanned(
             partition=partition, scans=scans, strategy=merged.strategy, predicted_s=merged.predicted_s
+        )
+
+    def _is_planned(self, part: PartitionId, region: PixelBox) -> bool:
+        """Whether a region lies within one that another part of the tile brings back."""
+        return any(
+            box.contains(region)
+            for other, boxes in self._planned[part.tile].items()
+            for box in boxes
+            if other != part
         )
 
     def _within_limit(self, planned: RegionsPlanned) -> RegionsPlanned:
@@ -125,7 +141,7 @@ class RegionPlanner:
         return RegionsPlanned(
             partition=partition,
             scans=scans,
-            strategy="whole partition" if scans else "skipped",
+            strategy=f"whole {'seam' if plan.seam(partition) else 'partition'}" if scans else "skipped",
             predicted_s=self._duration_s(scans),
             is_fallback=True,
         )
