@@ -114,6 +114,9 @@ class DetectorActor:
                     del self._jobs[part]
                     self._close(part, NONE)
                     yield DetectionFailed(partition=part, reason=f"{TRIES} tries: {reason}")
+                    for seam in self._open_seams(part.tile):  # which may have relied on this one
+                        if seam not in self._jobs:
+                            yield from self._detect_seam(seam, lost.sending)
             case TileFinished(tile=tile):
                 self._tiles.pop(tile, None)
                 self._jobs = {part: job for part, job in self._jobs.items() if part.tile != tile}
@@ -124,8 +127,9 @@ class DetectorActor:
         if wanted == partition and self._is_news(partition, sending):
             yield self._order(_Job(partition, message.image, sending))
         tile = self._tiles[partition.tile]
-        seams = [part for part in self._seams(partition.tile) if part == wanted or part not in tile.found]
-        if seams:
+        if self._plan.seam(wanted):
+            tile.found.pop(wanted, None)  # somebody missed it
+        if seams := self._open_seams(partition.tile):
             tile.images[partition] = message.image
         for seam in seams:
             if self._is_news(seam, sending):
@@ -134,15 +138,27 @@ class DetectorActor:
     def _is_news(self, part: PartitionId, sending: int) -> bool:
         return part not in self._jobs or self._jobs[part].sending < sending
 
-    def _seams(self, tile: TileIndex) -> Iterator[PartitionId]:
-        return (part for part in self._plan.parts(tile) if self._plan.seam(part))
+    def _open_seams(self, tile: TileIndex) -> list[PartitionId]:
+        found = self._tiles[tile].found
+        return [part for part in self._plan.parts(tile) if self._plan.seam(part) and part not in found]
 
     def _detect_seam(self, part: PartitionId, sending: int) -> Iterator[Message]:
         """Order the detection of a seam if all images of its band are there."""
         widened = self._tiles[part.tile].widened[part]
-        image = self._stitched(part.tile, self._plan.fast_box(part, widened))
+        box = self._plan.fast_box(part, widened)
+        if box == full_frame(self._plan.fast.size_px) and self._is_whole_detected(part):
+            return  # which answers this seam as well
+        image = self._stitched(part.tile, box)
         if image is not None:
             yield self._order(_Job(part, image, sending, widened))
+
+    def _is_whole_detected(self, without: PartitionId) -> bool:
+        """Whether a seam has grown to the whole tile and is with the workers."""
+        return any(
+            job.image.shape == self._plan.fast.size_px[::-1]
+            for part, job in self._jobs.items()
+            if part.tile == without.tile and part != without
+        )
 
     def _stitched(self, tile: TileIndex, box: PixelBox) -> NDArray[Any] | None:
         """Return the fast image of a box, or None if part of it is not there yet."""
@@ -172,6 +188,8 @@ class DetectorActor:
             pois = Pois(xy_px=pois.xy_px[kept], score=pois.score[kept], boxes_px=pois.boxes_px[kept])
             self._close(part, pois.boxes_px)
         yield PoisFound(partition=part, pois=pois, worker=result.worker, elapsed_s=result.elapsed_s)
+        if self._plan.seam(part) and box == full_frame(self._plan.analysis.size_px):
+            yield from self._close_seams(part.tile, result)
 
     def _kept(self, part: PartitionId, window: PixelBox, boxes_px: Boxes) -> NDArray[np.bool_] | None:
         """Return which features found in a part are its own, or None if it has to be wider to tell."""
@@ -192,11 +210,18 @@ class DetectorActor:
             kept[index] = tuple(boxes_px[index].tolist()) not in known
         return kept
 
+    def _close_seams(self, tile: TileIndex, result: DetectionReturned) -> Iterator[Message]:
+        """Leave nothing to the other seams: the whole tile was detected."""
+        for seam in self._open_seams(tile):
+            self._jobs.pop(seam, None)
+            self._close(seam, NONE)
+            yield PoisFound(partition=seam, pois=Pois.at([]), worker=result.worker, elapsed_s=0.0)
+
     def _close(self, part: PartitionId, boxes_px: Boxes) -> None:
         """Keep what was found, and the images only as long as a seam needs them."""
         tile = self._tiles[part.tile]
         tile.found[part] = boxes_px
-        if all(seam in tile.found for seam in self._seams(part.tile)):
+        if not self._open_seams(part.tile):
             tile.images.clear()
 
     def _order(self, job: _Job) -> DetectImage:

@@ -364,11 +364,11 @@ class PartitionScheduler:
         fast = self._plan.fast_scans(tile)
         if any(scan.id not in self._state.reserved for scan in fast):
             yield from self._reserve(f"{tile}-fast", fast)
+        for part in self._plan.parts(tile):
+            yield from self._reserve_regions(self._state.regions.get(part, ()))
         for scan in fast:
-            partition = scan.id.partition
-            yield from self._reserve_regions(self._state.regions.get(partition, ()))
-            if scan.id in self._state.recorded and partition not in self._state.regions:
-                yield from self._await_detection(partition, order_now=True)
+            if scan.id in self._state.recorded and scan.id.partition not in self._state.regions:
+                yield from self._await_detection(scan.id.partition, order_now=True)
 
     def _reserve_regions(self, scans: tuple[Scan, ...]) -> Iterator[Effect]:
         if any(scan.id not in self._state.reserved for scan in scans):

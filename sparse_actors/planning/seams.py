@@ -93,7 +93,8 @@ def is_sure(boxes_px: Boxes, window: PixelBox, tile: PixelBox, reach_px: int) ->
 def left_to_seam(boxes_px: Boxes, seam: Seam, window: PixelBox, reach_px: int) -> NDArray[np.bool_] | None:
     """Return which features of a band the partitions may have left to it.
 
-    These are the ones at the line, and all as far from it as any of these reaches.
+    These are the ones at the line, and all as far from it as any of these reaches. A band that is the whole
+    tile shows what was left to other seams too.
 
     Parameters
     ----------
@@ -109,11 +110,13 @@ def left_to_seam(boxes_px: Boxes, seam: Seam, window: PixelBox, reach_px: int) -
     numpy.ndarray or None
         (n,) of bool; None if the band is too narrow to tell.
     """
+    if window == seam.tile:
+        return np.ones(len(boxes_px), np.bool_)
     start = boxes_px[:, seam.axis] - seam.at_px
     end = start + boxes_px[:, seam.axis + 2]
     # What a partition shows of a feature at its edge may begin one reach farther away in the whole tile.
     at_line = (start < 2 * reach_px) & (end > -2 * reach_px)
-    depth_px = max([2 * reach_px, *np.maximum(-start, end)[at_line].tolist()]) + reach_px
+    depth_px = int(np.maximum(-start, end)[at_line].max(initial=2 * reach_px)) + reach_px
     wanted: NDArray[np.bool_] = (start < depth_px) & (end > -depth_px)
     needed = seam.band(depth_px + reach_px)
     is_shown = window.contains(needed) and is_sure(boxes_px, window, seam.tile, reach_px)[wanted].all()

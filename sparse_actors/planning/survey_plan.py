@@ -90,9 +90,9 @@ class SurveyPlan:
         )
 
     def fast_box(self, part: PartitionId, widened: int = 0) -> PixelBox:
-        """Return the box of a partition, or the band of a seam, doubled `widened` times, on the fast grid."""
+        """Return the box of a partition on the fast grid, or the band of a seam, 4^widened times as wide."""
         seam = self.seam(part)
-        return self._boxes[part.index] if seam is None else seam.band(self.halo_px << widened)
+        return self._boxes[part.index] if seam is None else seam.band(self.halo_px << 2 * widened)
 
     def analysis_box(self, part: PartitionId) -> PixelBox:
         """Return the box of a partition, or the band of a seam, on the analysis grid."""
