@@ -32,16 +32,19 @@ from sparse_actors.messages import (
     StopRun,
     TileFinished,
 )
+from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.runtime.virtual import Delivery, Fault
 
 SIDE, SCALE = 48, 2
-PLAN = survey(
-    columns=2,
-    fast=Imaging((SIDE, SIDE), 1000),
-    analysis=Imaging((SIDE * SCALE, SIDE * SCALE), 1000),
-    halo_px=8,
-)
+
+
+def seam_survey(**changes: Any) -> SurveyPlan:
+    fast, analysis = Imaging((SIDE, SIDE), 1000), Imaging((SIDE * SCALE, SIDE * SCALE), 1000)
+    return survey(fast=fast, analysis=analysis, halo_px=8, **changes)
+
+
+PLAN = seam_survey()
 V, H = 4, 5  # the seams are numbered after the partitions
 
 
@@ -79,8 +82,8 @@ class ComponentPool(ModelPool):
 class SeamStory(Story):
     pool = ComponentPool
 
-    def __init__(self) -> None:
-        super().__init__(PLAN)
+    def __init__(self, plan: SurveyPlan = PLAN) -> None:
+        super().__init__(plan)
         self.microscope = Specimen(lambda seconds: self.bus.spend(seconds))
 
     @property
@@ -149,14 +152,7 @@ def test_a_tile_ends_with_its_seams_and_they_wait_for_no_other_tile() -> None:
 
 
 def test_a_region_within_one_already_planned_is_not_scanned_again() -> None:
-    class Wide(SeamStory):
-        def __init__(self) -> None:
-            super().__init__()
-            self.plan = survey(
-                columns=1, fast=PLAN.fast, analysis=PLAN.analysis, halo_px=8, region_px=(SIDE * SCALE,) * 2
-            )
-
-    story = Wide()
+    story = SeamStory(seam_survey(columns=1, region_px=(SIDE * SCALE, SIDE * SCALE)))
     messages = story.tell()
     assert outcome(messages).outcome == "completed"
     check(story)
@@ -165,19 +161,19 @@ def test_a_region_within_one_already_planned_is_not_scanned_again() -> None:
     assert sum(len(boxes) for part, boxes in found(messages, story.plan.tiles[0]).items() if part.index >= V)
 
 
-def deliveries() -> list[Delivery]:
-    story = SeamStory()
+def deliveries(plan: SurveyPlan) -> list[Delivery]:
+    story = SeamStory(plan)
     story.tell()
     return story.bus.deliveries
 
 
-DELIVERIES = deliveries()
+ONE_TILE = seam_survey(columns=1)
 
 
 @pytest.mark.parametrize("fault", ["lost", "late", "doubled", "crash"])
 def test_every_fault_at_every_message_loses_no_feature(fault: Fault) -> None:
-    for delivery in DELIVERIES:
-        story = SeamStory()
+    for delivery in deliveries(ONE_TILE):
+        story = SeamStory(ONE_TILE)
         messages = story.tell(lambda d, at=delivery.number: fault if d.number == at else None)
         where = f"{fault} {type(delivery.message).__name__} to {delivery.actor}, delivery {delivery.number}"
         assert outcome(messages).outcome == "completed", where
@@ -192,12 +188,12 @@ def test_stopped_or_killed_at_any_message_and_resumed_no_feature_is_lost() -> No
     class Killed(BaseException):
         pass
 
-    for delivery in DELIVERIES:
+    for delivery in deliveries(PLAN)[::2]:
         story = SeamStory()
 
         def disturb(d: Delivery, at: int = delivery.number, story: Story = story) -> None:
             if d.number == at:
-                if at % 2:
+                if at % 4:
                     raise Killed
                 story.bus.publish(StopRun(reason="test"))
 
