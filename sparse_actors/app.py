@@ -73,6 +73,7 @@ def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
         fast=config.fast,
         analysis=config.analysis,
         partitions=config.panorama.partitions,
+        halo_px=config.detect.halo_px,
         region_px=config.regions.size_px,
         region_margin_px=config.regions.margin_px if config.regions.placement == "free" else None,
         merging=config.regions.merge,
@@ -213,7 +214,7 @@ class _Survey:
                 lambda: TimeKeeper(LearntTimes(plan.timing, known_times), read_journal(folder.journal)),
             ),
             ("planner", RegionPlanner, lambda: RegionPlanner(plan, read_journal(folder.journal))),
-            ("detector", DetectorActor, lambda: DetectorActor(plan.scale)),
+            ("detector", DetectorActor, lambda: DetectorActor(plan, read_journal(folder.journal))),
             ("microscope", MicroscopeActor, lambda: MicroscopeActor(instrument, journal.append, clock.now)),
             ("scheduler", PartitionScheduler, lambda: PartitionScheduler(plan, read_journal(folder.journal))),
         ]

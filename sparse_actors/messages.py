@@ -250,16 +250,19 @@ class ConfirmRecorded(Order):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReloadPartition(Order):
-    """Read a recorded fast image back from disk, to detect it (again)."""
+    """Read recorded fast images back from disk, to detect a partition or a seam (again)."""
 
-    scan: Scan
+    partition: PartitionId
+    scans: tuple[Scan, ...]
+    """The fast scan of the partition; for a seam, those of its tile."""
     attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionReloaded(Message):
-    """A recorded fast image, checked against its checksum."""
+    """A recorded fast image, checked against its checksum, to detect `partition`."""
 
+    partition: PartitionId
     scan: Scan
     attempt: int
     image: NDArray[Any]

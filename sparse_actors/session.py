@@ -74,6 +74,7 @@ def _fitted(before: Config, now: Config) -> Config:
         ("scan.fast", before.scan.fast, now.scan.fast),
         ("scan.analysis", before.scan.analysis, now.scan.analysis),
         ("panorama.partitions", before.panorama.partitions, now.panorama.partitions),
+        ("detect.halo_px", before.detect.halo_px, now.detect.halo_px),
         ("panorama.tile_fov_um", before.panorama.tile_fov_um, now.panorama.tile_fov_um),
         ("panorama.grid", grid, now.panorama.grid or grid),
     ]

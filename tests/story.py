@@ -132,16 +132,19 @@ class ModelPool:
         if isinstance(message, DetectionReturned):
             yield message
             return
-        rows, columns = message.image.shape
         done = DetectionReturned(
             partition=message.partition,
             attempt=message.attempt,
-            pois=Pois.at([(columns * message.scale / 2, rows * message.scale / 2), (3, 3)]),
+            pois=self.find(message.image, message.scale),
             worker="model",
             elapsed_s=DETECTION_S,
             finished_s=self._now() + DETECTION_S,
         )
         yield After(DETECTION_S, done)
+
+    def find(self, image: Any, scale: int) -> Pois:
+        rows, columns = image.shape
+        return Pois.at([(columns * scale / 2, rows * scale / 2), (3, 3)])
 
 
 def survey(columns: int = 2, **changes: Any) -> SurveyPlan:
@@ -159,6 +162,8 @@ def survey(columns: int = 2, **changes: Any) -> SurveyPlan:
 
 class Story:
     """Everything of one run; `tell` lets it happen."""
+
+    pool: type[ModelPool] = ModelPool
 
     def __init__(self, plan: SurveyPlan, disk: MemoryDisk | None = None) -> None:
         self.plan = plan
@@ -189,8 +194,8 @@ class Story:
             lambda: MicroscopeActor(instrument, self.exposures.append, bus.now),
         )
         bus.attach("recorder", Recorder.accepts, lambda: Recorder(disk, disk, tuple(disk.journal)))
-        bus.attach("detector", DetectorActor.accepts, lambda: DetectorActor(plan.scale))
-        bus.attach("workers", ModelPool.accepts, lambda: ModelPool(bus.now))
+        bus.attach("detector", DetectorActor.accepts, lambda: DetectorActor(plan, tuple(disk.journal)))
+        bus.attach("workers", ModelPool.accepts, lambda: self.pool(bus.now))
         bus.attach(
             "time keeper",
             TimeKeeper.accepts,

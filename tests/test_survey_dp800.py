@@ -146,6 +146,29 @@ def test_every_reference_site_that_the_fast_scan_found_is_rescanned(
     assert found > 0.5 * total
 
 
+def features(record: RunRecord) -> list[tuple[Any, ...]]:
+    """Tile, box and score of all that was found, in whatever part of the tile."""
+    return sorted(
+        (str(part.tile), *box, score)
+        for part, found in record.pois.items()
+        for box, score in zip(found.pois.boxes_px.tolist(), found.pois.score.tolist(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("partitions", [1, 9, 16])
+def test_any_number_of_partitions_finds_the_same(
+    run: tuple[RunRecord, Path], tmp_path: Path, partitions: int
+) -> None:
+    parts = f"overlap_pct = 0.0\npartitions = {partitions}"
+    text = config(tmp_path / "driver.jsonl").replace("overlap_pct = 0.0", parts)
+    result = run_survey(parse_config(text), out=tmp_path / "run")
+    assert (result.outcome, result.problems) == ("completed", ())
+    split, quartered = features(RunRecord.open(tmp_path / "run")), features(run[0])
+    print(f"{len(split)} features with {partitions} partitions, {len(quartered)} with 4")
+    assert split == quartered
+    assert len(split) > 1000
+
+
 def test_pixels_in_the_journal_are_what_the_driver_counted(run: tuple[RunRecord, Path]) -> None:
     record, log = run
     journal = sum(record.scans[scan_id].pixels for scan_id in record.recorded)

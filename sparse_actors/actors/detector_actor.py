@@ -1,14 +1,21 @@
-"""Has each fast image detected by the worker pool, tries again once, and then says it failed."""
+"""Has each fast image detected by the worker pool, tries again once, and then says it failed.
+
+Where partitions meet, the band around the seam is detected too, as soon as its images are there,
+and wider until it shows all that the partitions left to it; see `planning.seams`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
-from sparse_actors.geometry import PartitionId
+from sparse_actors.contracts.detector import Pois
+from sparse_actors.geometry import PartitionId, PixelBox, TileIndex, full_frame
 from sparse_actors.messages import (
     DetectImage,
     DetectionFailed,
@@ -18,64 +25,205 @@ from sparse_actors.messages import (
     PartitionReloaded,
     PartitionScanned,
     PoisFound,
-    Scan,
+    TileFinished,
 )
+from sparse_actors.planning.seams import Boxes, is_sure, left_to_seam
+from sparse_actors.planning.survey_plan import SurveyPlan
 
 TRIES = 2
+NONE: Boxes = np.empty((0, 4), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    scan: Scan
+    part: PartitionId
     image: NDArray[Any]
-    attempt: int
-    tries: int
+    sending: int
+    """Counts how often the pixels came, from the microscope or from disk."""
+    widened: int = 0
+    tries: int = 1
+
+    @property
+    def attempt(self) -> int:
+        return (self.sending * 100 + self.widened) * 10 + self.tries
+
+    def is_answered_by(self, result: DetectionReturned) -> bool:
+        """Whether a result is of this image; one of another sending is."""
+        return result.attempt // 10 % 100 == self.widened
+
+
+@dataclass(slots=True)
+class _Tile:
+    images: dict[PartitionId, NDArray[Any]] = field(default_factory=dict)
+    """Of the partitions, until the seams are done."""
+    found: dict[PartitionId, Boxes] = field(default_factory=dict)
+    widened: Counter[PartitionId] = field(default_factory=Counter)
 
 
 class DetectorActor:
-    """Which partitions are with the workers. `scale` is analysis pixels per fast pixel."""
+    """Which partitions and seams are with the workers.
+
+    Parameters
+    ----------
+    plan
+        The survey.
+    history
+        Facts in the journal: what was found in one part of a tile is not found again in another.
+    """
 
     accepts: ClassVar[tuple[type[Message], ...]] = (
         PartitionScanned,
         PartitionReloaded,
         DetectionReturned,
         DetectionLost,
+        TileFinished,
     )
 
-    def __init__(self, scale: int) -> None:
-        self._scale = scale
+    def __init__(self, plan: SurveyPlan, history: Iterable[Message]) -> None:
+        self._plan = plan
         self._jobs: dict[PartitionId, _Job] = {}
+        self._tiles: defaultdict[TileIndex, _Tile] = defaultdict(_Tile)
+        for fact in history:
+            match fact:
+                case PoisFound(partition=part, pois=pois):
+                    self._tiles[part.tile].found[part] = pois.boxes_px
+                case TileFinished(tile=tile):
+                    self._tiles.pop(tile, None)
+                case _:
+                    pass
 
     def handle(
-        self, message: PartitionScanned | PartitionReloaded | DetectionReturned | DetectionLost
+        self, message: PartitionScanned | PartitionReloaded | DetectionReturned | DetectionLost | TileFinished
     ) -> Iterator[Message]:
         """Order a detection, pass its result on, or order it again."""
         match message:
-            case PartitionScanned(scan=scan) | PartitionReloaded(scan=scan):
-                if scan.id.partition not in self._jobs:
-                    # The tens tell one sending of the image from the next, the ones its tries.
-                    job = _Job(scan, message.image, message.attempt * 10, 1)
-                    yield self._order(job)
-            case DetectionReturned(partition=partition):
-                if finished := self._jobs.pop(partition, None):
-                    corner = finished.scan.box.scaled(self._scale)
-                    yield PoisFound(
-                        partition=partition,
-                        pois=message.pois.shifted(corner.left, corner.top),
-                        worker=message.worker,
-                        elapsed_s=message.elapsed_s,
-                    )
-            case DetectionLost(partition=partition, reason=reason):
-                lost = self._jobs.get(partition)
+            case PartitionScanned() | PartitionReloaded():
+                yield from self._take(message)
+            case DetectionReturned(partition=part):
+                job = self._jobs.get(part)
+                if job is not None and job.is_answered_by(message):
+                    del self._jobs[part]
+                    yield from self._returned(job, message)
+            case DetectionLost(partition=part, reason=reason):
+                lost = self._jobs.get(part)
                 if lost is None or message.attempt != lost.attempt:
                     return
                 if lost.tries < TRIES:
-                    yield self._order(replace(lost, attempt=lost.attempt + 1, tries=lost.tries + 1))
+                    yield self._order(replace(lost, tries=lost.tries + 1))
                 else:
-                    del self._jobs[partition]
-                    yield DetectionFailed(partition=partition, reason=f"{TRIES} tries: {reason}")
+                    del self._jobs[part]
+                    self._close(part, NONE)
+                    yield DetectionFailed(partition=part, reason=f"{TRIES} tries: {reason}")
+                    for seam in self._open_seams(part.tile):  # which may have relied on this one
+                        if seam not in self._jobs:
+                            yield from self._detect_seam(seam, lost.sending)
+            case TileFinished(tile=tile):
+                self._tiles.pop(tile, None)
+                self._jobs = {part: job for part, job in self._jobs.items() if part.tile != tile}
+
+    def _take(self, message: PartitionScanned | PartitionReloaded) -> Iterator[Message]:
+        partition, sending = message.scan.id.partition, message.attempt
+        wanted = message.partition if isinstance(message, PartitionReloaded) else partition
+        if wanted == partition and self._is_news(partition, sending):
+            yield self._order(_Job(partition, message.image, sending))
+        tile = self._tiles[partition.tile]
+        if self._plan.seam(wanted):
+            tile.found.pop(wanted, None)  # somebody missed it
+        if seams := self._open_seams(partition.tile):
+            tile.images[partition] = message.image
+        for seam in seams:
+            if self._is_news(seam, sending):
+                yield from self._detect_seam(seam, sending)
+
+    def _is_news(self, part: PartitionId, sending: int) -> bool:
+        return part not in self._jobs or self._jobs[part].sending < sending
+
+    def _open_seams(self, tile: TileIndex) -> list[PartitionId]:
+        found = self._tiles[tile].found
+        return [part for part in self._plan.parts(tile) if self._plan.seam(part) and part not in found]
+
+    def _detect_seam(self, part: PartitionId, sending: int) -> Iterator[Message]:
+        """Order the detection of a seam if all images of its band are there."""
+        widened = self._tiles[part.tile].widened[part]
+        box = self._plan.fast_box(part, widened)
+        if box == full_frame(self._plan.fast.size_px) and self._is_whole_detected(part):
+            return  # which answers this seam as well
+        image = self._stitched(part.tile, box)
+        if image is not None:
+            yield self._order(_Job(part, image, sending, widened))
+
+    def _is_whole_detected(self, without: PartitionId) -> bool:
+        """Whether a seam has grown to the whole tile and is with the workers."""
+        return any(
+            job.image.shape == self._plan.fast.size_px[::-1]
+            for part, job in self._jobs.items()
+            if part.tile == without.tile and part != without
+        )
+
+    def _stitched(self, tile: TileIndex, box: PixelBox) -> NDArray[Any] | None:
+        """Return the fast image of a box, or None if part of it is not there yet."""
+        pieces: list[tuple[PixelBox, NDArray[Any]]] = []
+        for scan in self._plan.fast_scans(tile):
+            if common := scan.box.intersection(box):
+                image = self._tiles[tile].images.get(scan.id.partition)
+                if image is None:
+                    return None
+                inside = common.shifted(-scan.box.left, -scan.box.top)
+                pieces.append((common.shifted(-box.left, -box.top), image[inside.slices]))
+        stitched = np.empty((box.height, box.width), pieces[0][1].dtype)
+        for place, pixels in pieces:
+            stitched[place.slices] = pixels
+        return stitched
+
+    def _returned(self, job: _Job, result: DetectionReturned) -> Iterator[Message]:
+        part, tile = job.part, self._tiles[job.part.tile]
+        box = self._plan.fast_box(part, job.widened).scaled(self._plan.scale)
+        pois = result.pois.shifted(box.left, box.top)
+        if self._plan.seams:
+            kept = self._kept(part, box, pois.boxes_px)
+            if kept is None:
+                tile.widened[part] = job.widened + 1
+                yield from self._detect_seam(part, job.sending)
+                return
+            pois = Pois(xy_px=pois.xy_px[kept], score=pois.score[kept], boxes_px=pois.boxes_px[kept])
+            self._close(part, pois.boxes_px)
+        yield PoisFound(partition=part, pois=pois, worker=result.worker, elapsed_s=result.elapsed_s)
+        if self._plan.seam(part) and box == full_frame(self._plan.analysis.size_px):
+            yield from self._close_seams(part.tile, result)
+
+    def _kept(self, part: PartitionId, window: PixelBox, boxes_px: Boxes) -> NDArray[np.bool_] | None:
+        """Return which features found in a part are its own, or None if it has to be wider to tell."""
+        plan, seam = self._plan, self._plan.seam(part)
+        reach_px = plan.reach_px * plan.scale
+        if seam is None:
+            kept: NDArray[np.bool_] | None = is_sure(
+                boxes_px, window, full_frame(plan.analysis.size_px), reach_px
+            )
+        else:
+            kept = left_to_seam(boxes_px, seam.scaled(plan.scale), window, reach_px)
+        if kept is None:
+            return None
+        # Features of which all is shown have the same box in whatever part they are found.
+        others = (boxes.tolist() for other, boxes in self._tiles[part.tile].found.items() if other != part)
+        known = {tuple(box) for boxes in others for box in boxes}
+        for index in np.nonzero(kept)[0]:
+            kept[index] = tuple(boxes_px[index].tolist()) not in known
+        return kept
+
+    def _close_seams(self, tile: TileIndex, result: DetectionReturned) -> Iterator[Message]:
+        """Leave nothing to the other seams: the whole tile was detected."""
+        for seam in self._open_seams(tile):
+            self._jobs.pop(seam, None)
+            self._close(seam, NONE)
+            yield PoisFound(partition=seam, pois=Pois.at([]), worker=result.worker, elapsed_s=0.0)
+
+    def _close(self, part: PartitionId, boxes_px: Boxes) -> None:
+        """Keep what was found, and the images only as long as a seam needs them."""
+        tile = self._tiles[part.tile]
+        tile.found[part] = boxes_px
+        if not self._open_seams(part.tile):
+            tile.images.clear()
 
     def _order(self, job: _Job) -> DetectImage:
-        partition = job.scan.id.partition
-        self._jobs[partition] = job
-        return DetectImage(partition=partition, attempt=job.attempt, image=job.image, scale=self._scale)
+        self._jobs[job.part] = job
+        return DetectImage(partition=job.part, attempt=job.attempt, image=job.image, scale=self._plan.scale)

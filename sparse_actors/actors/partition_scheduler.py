@@ -87,7 +87,6 @@ class PartitionScheduler:
         Recorded,
         RecordingFailed,
         DetectionReturned,
-        DetectionFailed,
         RegionsPlanned,
         TimingLearned,
         ActorFailed,
@@ -152,7 +151,7 @@ class PartitionScheduler:
                 self._tile_is_reached = tile == self._tile
             case PartitionScanned(scan=scan) | RegionScanned(scan=scan):
                 if scan.id.is_fast:
-                    self._scanned_s[scan.id.partition] = message.finished_s
+                    self._scanned_s |= dict.fromkeys(self._plan.detected_after(scan.id), message.finished_s)
                 yield from self._scanned(scan, message.image.nbytes)
             case MicroscopeFailed():
                 yield from self._microscope_failed(message)
@@ -166,11 +165,9 @@ class PartitionScheduler:
             case RecordingFailed():
                 yield from self._recording_failed(message)
             case DetectionReturned(partition=partition, finished_s=finished_s):
-                latency_s = finished_s - self._scanned_s.pop(partition, finished_s)
-                # The longest of late, so that one slow detection is not remembered for ever.
-                self._detection_s = max(latency_s, 0.8 * self._detection_s)
-            case DetectionFailed():
-                pass
+                if (scanned_s := self._scanned_s.pop(partition, None)) is not None:
+                    # The longest of late, so that one slow detection is not remembered for ever.
+                    self._detection_s = max(finished_s - scanned_s, 0.8 * self._detection_s)
             case RegionsPlanned(partition=partition):
                 self._unanswered.answered(f"detect {partition}")
                 self._release(ScanId(partition))
@@ -195,7 +192,7 @@ class PartitionScheduler:
                 f"record {scan.id}", lambda _: ConfirmRecorded(scan_id=scan.id), order_now=False
             )
         if scan.id.is_fast and scan.id.partition not in self._state.regions:
-            yield from self._await_detection(scan, order_now=False)
+            yield from self._await_detection(scan.id.partition, order_now=False)
 
     def _recorded(self, scan_id: ScanId) -> Iterator[Effect]:
         # Pixels on disk answer the order to scan, even if the news of the scan itself got lost.
@@ -203,8 +200,7 @@ class PartitionScheduler:
         self._unanswered.answered(f"record {scan_id}")
         self._release(scan_id)
         if scan_id.is_fast and scan_id.partition not in self._state.regions:
-            scan = self._plan.fast_scans(scan_id.partition.tile)[scan_id.partition.index]
-            yield from self._await_detection(scan, order_now=False)
+            yield from self._await_detection(scan_id.partition, order_now=False)
         yield from self._finish_tile(scan_id.partition.tile)
 
     def _release(self, scan_id: ScanId) -> None:
@@ -213,19 +209,21 @@ class PartitionScheduler:
         if is_detected and self._state.is_stored(scan_id):
             self._in_flight.pop(scan_id, None)
 
-    def _await_detection(self, scan: Scan, *, order_now: bool) -> Iterator[Effect]:
-        """Wait for the regions of a partition; ask for its detection only if nobody else does."""
-        partition = scan.id.partition
+    def _await_detection(self, part: PartitionId, *, order_now: bool) -> Iterator[Effect]:
+        """Wait for the regions of a partition or seam; ask for its detection only if nobody else does."""
         backlog = 1 + self._unanswered.count("detect")
         within_s = ANSWER_S + 3 * backlog * self._plan.detection_deadline_s
 
         def order(attempt: int) -> Message:
+            scans = self._state.images_of(part)
+            if scans is None:
+                return DetectionFailed(partition=part, reason="a fast scan of the tile is missing")
             if attempt > self._plan.scan_attempts:
-                return DetectionFailed(partition=partition, reason="no answer from the detection")
+                return DetectionFailed(partition=part, reason="no answer from the detection")
             # The attempts of the scan itself end far below.
-            return ReloadPartition(scan=scan, attempt=100 + attempt)
+            return ReloadPartition(partition=part, scans=scans, attempt=100 + attempt)
 
-        yield from self._await(f"detect {partition}", order, within_s, order_now=order_now)
+        yield from self._await(f"detect {part}", order, within_s, order_now=order_now)
 
     def _microscope_failed(self, failed: MicroscopeFailed) -> Iterator[Effect]:
         what = failed.order
@@ -326,6 +324,10 @@ class PartitionScheduler:
         regions = self._state.regions_left(tile).values()
         ready = (scan for scan in regions if scan.id in self._state.reserved)
         pending = self._state.undetected(tile)
+        for part in pending:  # of seams the images are there without asking if all were made just now
+            is_there = all(self._exposures_ordered[scan.id] for scan in self._plan.fast_scans(tile))
+            is_lost = self._state.images_of(part) is None
+            yield from self._await_detection(part, order_now=is_lost or not is_there)
         step = next_step(
             fast_left=len(fast),
             ready_s=map(self._duration_s, ready),
@@ -362,11 +364,11 @@ class PartitionScheduler:
         fast = self._plan.fast_scans(tile)
         if any(scan.id not in self._state.reserved for scan in fast):
             yield from self._reserve(f"{tile}-fast", fast)
+        for part in self._plan.parts(tile):
+            yield from self._reserve_regions(self._state.regions.get(part, ()))
         for scan in fast:
-            partition = scan.id.partition
-            yield from self._reserve_regions(self._state.regions.get(partition, ()))
-            if scan.id in self._state.recorded and partition not in self._state.regions:
-                yield from self._await_detection(scan, order_now=True)
+            if scan.id in self._state.recorded and scan.id.partition not in self._state.regions:
+                yield from self._await_detection(scan.id.partition, order_now=True)
 
     def _reserve_regions(self, scans: tuple[Scan, ...]) -> Iterator[Effect]:
         if any(scan.id not in self._state.reserved for scan in scans):

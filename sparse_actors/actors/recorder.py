@@ -135,7 +135,8 @@ class Recorder:
                 )
                 yield self._recorded.get(scan_id, missing)
             case ReloadPartition():
-                yield self._reload(message)
+                for scan in message.scans:
+                    yield self._reload(message, scan)
             case _:
                 try:
                     self._journal.append(message)
@@ -179,8 +180,8 @@ class Recorder:
         self._recorded[scan_id] = recorded
         return recorded
 
-    def _reload(self, order: ReloadPartition) -> Message:
-        scan_id = order.scan.id
+    def _reload(self, order: ReloadPartition, scan: Scan) -> Message:
+        scan_id = scan.id
         recorded = self._recorded.get(scan_id)
         if recorded is None:
             return RecordingFailed(scan_id=scan_id, reason="the pixels never came", is_disk_error=False)
@@ -188,7 +189,7 @@ class Recorder:
             image = self._store.read(recorded.slab, self._slabs[scan_id][1], recorded.crc32)
         except (OSError, JournalError) as error:
             return RecordingFailed(scan_id=scan_id, reason=_described(error), is_disk_error=True)
-        return PartitionReloaded(scan=order.scan, attempt=order.attempt, image=image)
+        return PartitionReloaded(partition=order.partition, scan=scan, attempt=order.attempt, image=image)
 
     def _commit(self, fact: Message) -> None:
         self._journal.append(fact)

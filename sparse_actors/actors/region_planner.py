@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import ClassVar
 
-from sparse_actors.geometry import PartitionId, bounding_box
+from sparse_actors.geometry import PartitionId, PixelBox, TileIndex, bounding_box
 from sparse_actors.imaging import ScanTiming
 from sparse_actors.messages import (
     DetectionFailed,
@@ -54,6 +55,7 @@ class RegionPlanner:
         self._timing: ScanTiming | None = None
         self._min_region_px = 1
         self._has_mask_scan = True
+        self._planned: defaultdict[TileIndex, dict[PartitionId, list[PixelBox]]] = defaultdict(dict)
         self._doses = DoseBook(plan)
         for fact in history:
             self._learn(fact)
@@ -74,6 +76,9 @@ class RegionPlanner:
     def _learn(self, fact: Message) -> None:
         self._doses.learn(fact)
         match fact:
+            case RegionsPlanned(partition=part, scans=scans) if self._plan.seams:
+                boxes = [box for scan in scans for box in scan.mask_boxes or (scan.box,)]
+                self._planned[part.tile].setdefault(part, boxes)
             case MicroscopePrepared(capabilities=capabilities):
                 self._min_region_px = capabilities.limits.min_region_px
                 self._has_mask_scan = capabilities.mask_scan
@@ -90,9 +95,11 @@ class RegionPlanner:
             regions = regions_around(found.pois, plan.region_px, field_px)
         else:
             regions = regions_covering(found.pois, plan.region_px, field_px, margin_px)
+        if plan.seam(partition):
+            regions = regions[[not self._is_planned(partition, PixelBox(*box)) for box in regions.tolist()]]
         timing = self._timing or ScanTiming()
         merged = merge(regions, plan.merging, plan.analysis, timing, has_mask_scan=self._has_mask_scan)
-        if merged.strategy != plan.merging:
+        if plan.merging == "greedy":
             # The beam is busy with the next partition meanwhile; 10 million steps take some 15 ms.
             work = int(min(IMPROVE_S, IMPROVE_SHARE * merged.predicted_s) / 15e-3 * 1e7)
             merged = improve(merged, regions, plan.analysis, timing, seed=plan.seed, work=work)
@@ -102,6 +109,15 @@ class RegionPlanner:
         )
         return RegionsPlanned(
             partition=partition, scans=scans, strategy=merged.strategy, predicted_s=merged.predicted_s
+        )
+
+    def _is_planned(self, part: PartitionId, region: PixelBox) -> bool:
+        """Whether a region lies within one that another part of the tile brings back."""
+        return any(
+            box.contains(region)
+            for other, boxes in self._planned[part.tile].items()
+            for box in boxes
+            if other != part
         )
 
     def _within_limit(self, planned: RegionsPlanned) -> RegionsPlanned:
@@ -139,7 +155,7 @@ class RegionPlanner:
         return RegionsPlanned(
             partition=partition,
             scans=scans,
-            strategy="whole partition" if scans else "skipped",
+            strategy=f"whole {'seam' if plan.seam(partition) else 'partition'}" if scans else "skipped",
             predicted_s=self._duration_s(scans),
             is_fallback=True,
         )

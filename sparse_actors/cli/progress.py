@@ -90,8 +90,8 @@ class Progress:
 
     Parameters
     ----------
-    tiles, partitions
-        Number of tiles of the run, and of partitions in each.
+    tiles, partitions, seams
+        Number of tiles of the run, and of partitions and of seams detected in each.
     analysis
         The imaging parameters of the rescans.
     timing
@@ -108,6 +108,7 @@ class Progress:
     timing: ScanTiming | None = None
     tile_distance_mm: float = 0.0
     known_times: Mapping[str, Any] | None = None
+    seams: int = 0
 
     _to_go: TimeToGo = field(init=False)
     _last_number: float = -math.inf
@@ -137,6 +138,7 @@ class Progress:
         self._to_go = TimeToGo(
             tiles=self.tiles,
             partitions=self.partitions,
+            seams=self.seams,
             tile_distance_mm=self.tile_distance_mm,
             times=LearntTimes(self.timing, self.known_times),
         )

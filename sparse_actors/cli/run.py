@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sparse_actors.app import RunResult, run_survey
+from sparse_actors.app import RunResult, run_survey, survey_plan
 from sparse_actors.config import Config, load_config
 from sparse_actors.config_sources import find, read
 from sparse_actors.errors import ConfigError
@@ -66,14 +66,14 @@ def survey_progress(
     config: Config, until_tile: int | None = None, known_times: Mapping[str, Any] | None = None
 ) -> Progress:
     """Return the progress of a survey that has not begun."""
-    panorama = config.panorama.geometry(config.analysis.size_px)
-    tiles = panorama.rows * panorama.columns
+    plan = survey_plan(config, until_tile)
     return Progress(
-        tiles=min(tiles, until_tile or tiles),
-        partitions=config.panorama.partitions,
+        tiles=len(plan.tiles),
+        partitions=plan.partitions,
+        seams=len(plan.seams),
         analysis=config.analysis,
         timing=config.timing,
-        tile_distance_mm=panorama.tile_fov_mm[0] * (1 - panorama.overlap),
+        tile_distance_mm=plan.panorama.tile_fov_mm[0] * (1 - plan.panorama.overlap),
         known_times=known_times,
     )
 

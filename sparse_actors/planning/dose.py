@@ -134,9 +134,9 @@ class DoseBook:
         return dose_map(box, self._plan.analysis.size_px, self._field_nm, self._current_pa, exposures)
 
     def _scans(self, tile: TileIndex) -> Iterator[Scan]:
-        for fast in self._plan.fast_scans(tile):
-            yield fast
-            yield from self._planned.get(fast.id.partition, ())
+        yield from self._plan.fast_scans(tile)
+        for part in self._plan.parts(tile):
+            yield from self._planned.get(part, ())
 
     def _dose(self, scan: Scan) -> float:
         return scan_dose_e_per_nm2(scan, self._field_nm, self._current_pa)

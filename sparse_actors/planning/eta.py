@@ -64,6 +64,8 @@ class TimeToGo:
     partitions: int
     tile_distance_mm: float
     times: LearntTimes
+    seams: int = 0
+    """Number of seams in each tile, which have regions and no fast scan of their own."""
 
     _scans: dict[ScanId, Scan] = field(default_factory=dict)
     _fast: dict[PartitionId, Vector | None] = field(default_factory=dict)
@@ -141,7 +143,7 @@ class TimeToGo:
         count = self.tiles * self.partitions
         unscanned = max(0, count - len(self._fast))
         given_up = sum(columns is None for columns in self._fast.values())
-        unplanned = max(0, count - len(self._regions) - given_up)
+        unplanned = max(0, self.tiles * self._parts - len(self._regions) - given_up)
         known = unscanned * np.mean(fast, axis=0) + sum(self._open.values(), np.zeros(3))
         columns = known + unplanned * np.mean(list(self._typical().values()), axis=0)
         scans = self.times.scans.predicted(columns)
@@ -162,7 +164,12 @@ class TimeToGo:
         regions are merged the more, the more a scan costs.
         """
         latest = dict(list(self._regions.items())[self._planned_before :])
-        return latest if len(latest) >= self.partitions else self._regions
+        return latest if len(latest) >= self._parts else self._regions
+
+    @property
+    def _parts(self) -> int:
+        """How many parts of a tile have regions."""
+        return self.partitions + self.seams
 
     def _idle_left_s(self, done: set[TileIndex]) -> float:
         """Return the waiting to come: in each tile as much as in those that are done."""
@@ -186,7 +193,7 @@ class TimeToGo:
         mean_s = per_tile.mean()
         assumed = np.var(np.concatenate(list(seen.values()))) + (LEAST_DIFFERENCE * mean_s) ** 2
         variance = (np.sum((per_tile - mean_s) ** 2) + assumed) / len(seen)
-        unseen = unplanned / self.partitions
+        unseen = unplanned / self._parts
         return float(unplanned * math.sqrt(variance * (1 / len(seen) + 1 / max(unseen, 1.0))))
 
 

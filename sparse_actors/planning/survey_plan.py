@@ -9,6 +9,7 @@ from typing import Literal
 from sparse_actors.geometry import Panorama, PartitionId, PixelBox, TileIndex, TileOrder, partition_boxes
 from sparse_actors.imaging import Imaging, ScanTiming
 from sparse_actors.messages import MicroscopePrepared, MoveToTile, Scan, ScanId
+from sparse_actors.planning.seams import Seam, seams
 
 Merging = Literal["mask", "bounding_box", "greedy"]
 ScanOrderPolicy = Literal["paper", "hold_back"]
@@ -25,6 +26,8 @@ class SurveyPlan:
     fast: Imaging
     analysis: Imaging
     partitions: int
+    halo_px: int = 0
+    """Fast pixels on both sides of a seam that are detected together; 0: partitions are on their own."""
     region_px: tuple[int, int]
     region_margin_px: int | None = None
     """None: regions are centred on their points. Else they are placed freely, with this margin."""
@@ -62,15 +65,42 @@ class SurveyPlan:
     def _boxes(self) -> tuple[PixelBox, ...]:
         return partition_boxes(self.fast.size_px, self.partitions)
 
+    @cached_property
+    def seams(self) -> tuple[Seam, ...]:
+        """The lines along which partitions meet, on the fast grid."""
+        return seams(self.fast.size_px, self.partitions) if self.halo_px else ()
+
+    @property
+    def reach_px(self) -> int:
+        """How far around a feature a detector looks, fast pixels."""
+        return max(1, self.halo_px // 8)
+
+    def parts(self, tile: TileIndex) -> tuple[PartitionId, ...]:
+        """Return all that is detected in a tile: the partitions, and numbered after them the seams."""
+        return tuple(PartitionId(tile, index) for index in range(self.partitions + len(self.seams)))
+
+    def seam(self, part: PartitionId) -> Seam | None:
+        """Return the seam of this number, or None for a partition."""
+        return None if part.index < self.partitions else self.seams[part.index - self.partitions]
+
+    def detected_after(self, fast: ScanId) -> tuple[PartitionId, ...]:
+        """Return what a fast scan lets be detected: its partition, and if it is the last, the seams."""
+        return (fast.partition, *self.parts(fast.partition.tile)[self.partitions :])
+
     def fast_scans(self, tile: TileIndex) -> tuple[Scan, ...]:
         """Return the fast scans of a tile, one for each partition."""
         return tuple(
             Scan(ScanId(PartitionId(tile, index)), box, self.fast) for index, box in enumerate(self._boxes)
         )
 
-    def analysis_box(self, partition: PartitionId) -> PixelBox:
-        """Return the box of a partition on the analysis grid."""
-        return self._boxes[partition.index].scaled(self.scale)
+    def fast_box(self, part: PartitionId, widened: int = 0) -> PixelBox:
+        """Return the box of a partition on the fast grid, or the band of a seam, 4^widened times as wide."""
+        seam = self.seam(part)
+        return self._boxes[part.index] if seam is None else seam.band(self.halo_px << 2 * widened)
+
+    def analysis_box(self, part: PartitionId) -> PixelBox:
+        """Return the box of a partition, or the band of a seam, on the analysis grid."""
+        return self.fast_box(part).scaled(self.scale)
 
     def problems_with(self, microscope: MicroscopePrepared) -> list[str]:
         """Say what of the survey a microscope cannot do."""

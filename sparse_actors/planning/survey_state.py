@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 from sparse_actors.contracts.microscope import MicroscopeState
 from sparse_actors.geometry import PartitionId, TileIndex
@@ -109,13 +110,27 @@ class SurveyState:
         """Fast scans of a tile still to be exposed, in order."""
         return [scan for scan in self.plan.fast_scans(tile) if not self.is_settled(scan.id)]
 
-    def undetected(self, tile: TileIndex) -> list[Scan]:
-        """Fast scans of a tile that are exposed and whose regions are not planned yet."""
+    def undetected(self, tile: TileIndex) -> list[PartitionId]:
+        """Partitions and seams of a tile whose regions are not planned, although they can be.
+
+        A partition is detected when it is exposed, a seam when there is nothing more to expose.
+        """
+        exposed = {scan.id.partition for scan in self.plan.fast_scans(tile) if scan.id in self.exposed}
+        has_seams = bool(exposed) and not self.fast_left(tile)
         return [
-            scan
-            for scan in self.plan.fast_scans(tile)
-            if scan.id in self.exposed and scan.id.partition not in self.regions
+            part
+            for part in self.plan.parts(tile)
+            if part not in self.regions and (part in exposed if self.plan.seam(part) is None else has_seams)
         ]
+
+    def images_of(self, part: PartitionId) -> tuple[Scan, ...] | None:
+        """Return the fast scans that bring a partition or seam back from disk; None if one is missed."""
+        fast = self.plan.fast_scans(part.tile)
+        if self.plan.seam(part) is None:
+            return (fast[part.index],)
+        if any(scan.id in self.missed for scan in fast):
+            return None
+        return tuple(scan for scan in fast if scan.id in self.recorded)
 
     def regions_left(self, tile: TileIndex) -> dict[ScanId, Scan]:
         """Regions of a tile still to be exposed, in the order in which they were planned."""
@@ -129,11 +144,9 @@ class SurveyState:
 
     def is_complete(self, tile: TileIndex) -> bool:
         """Whether everything of a tile is on disk or given up."""
-        fast = self.plan.fast_scans(tile)
+        regions = (self.regions.get(part, ()) for part in self.plan.parts(tile))
         return self.is_scanned(tile) and all(
-            self.is_stored(scan.id)
-            for first in fast
-            for scan in (first, *self.regions.get(first.id.partition, ()))
+            self.is_stored(scan.id) for scan in chain(self.plan.fast_scans(tile), *regions)
         )
 
     def is_finished(self) -> bool:
