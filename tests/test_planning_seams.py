@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-
 from seam_detection import TILE, assert_same, found_in_parts, plan_of
 
 from sparse_actors.contracts.detector import Pois

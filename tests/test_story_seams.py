@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import ndimage
-
-from story import DETECTION_S, START, MemoryDisk, ModelMicroscope, ModelPool, Story, survey
+from story import DETECTION_S, START, ModelMicroscope, ModelPool, Story, survey
 
 from sparse_actors.contracts.detector import Pois
 from sparse_actors.geometry import PartitionId, PixelBox, TileIndex
