@@ -10,6 +10,7 @@ import pytest
 from scipy import ndimage
 from story import DETECTION_S, START, ModelMicroscope, ModelPool, Story, survey
 
+from sparse_actors.actors.detector_actor import DetectorActor
 from sparse_actors.contracts.detector import Pois
 from sparse_actors.geometry import PartitionId, PixelBox, TileIndex
 from sparse_actors.imaging import Imaging
@@ -22,6 +23,7 @@ from sparse_actors.messages import (
     Effect,
     Message,
     MicroscopeIdle,
+    PartitionReloaded,
     PartitionScanned,
     PoisFound,
     Recorded,
@@ -259,9 +261,33 @@ def test_seams_of_a_tile_with_a_missing_partition_are_rescanned_whole() -> None:
     assert PartitionId(first, 3) in story.state.regions
 
 
-def test_the_images_of_a_tile_are_dropped_with_its_seams() -> None:
-    from sparse_actors.actors.detector_actor import DetectorActor
+def test_what_the_journal_has_is_not_found_again() -> None:
+    tile = PLAN.tiles[0]
+    messages = SeamStory().tell()
+    history = [m for m in messages if isinstance(m, PoisFound) and m.partition != PartitionId(tile, H)]
+    actor = DetectorActor(PLAN, history)
+    orders: list[DetectImage] = []
+    for scan in PLAN.fast_scans(tile):
+        reloaded = PartitionReloaded(
+            partition=PartitionId(tile, H), scan=scan, attempt=101, image=scene(0)[scan.box.slices].copy()
+        )
+        orders += [m for m in actor.handle(reloaded) if isinstance(m, DetectImage)]
+    (order,) = orders
+    done = DetectionReturned(
+        partition=order.partition,
+        attempt=order.attempt,
+        pois=components(order.image, SCALE),
+        worker="w",
+        elapsed_s=0,
+    )
+    (again,) = actor.handle(done)
+    assert isinstance(again, PoisFound)
+    assert found([again], tile) == {
+        part: boxes for part, boxes in found(messages, tile).items() if part == PartitionId(tile, H)
+    }
 
+
+def test_the_images_of_a_tile_are_dropped_with_its_seams() -> None:
     actor = DetectorActor(PLAN, ())
     tile = PLAN.tiles[0]
     orders: list[DetectImage] = []

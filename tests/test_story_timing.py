@@ -88,9 +88,8 @@ def told(true: ScanTiming, hiccup_s: float = 0.0) -> tuple[SurveyPlan, list[Mess
     microscope = SlowMicroscope(lambda seconds: story.bus.spend(seconds))
     microscope.true, microscope.hiccup_s = true, hiccup_s
     story.microscope = microscope
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("story.ModelPool", ManyPois)
-        return plan, story.tell()
+    story.pool = ManyPois
+    return plan, story.tell()
 
 
 def after_tile(plan: SurveyPlan, messages: list[Message], number: int) -> tuple[Figures, float]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import ClassVar
 
+import numpy as np
+
 from sparse_actors.geometry import PartitionId, PixelBox, TileIndex, bounding_box
 from sparse_actors.imaging import ScanTiming
 from sparse_actors.messages import (
@@ -112,13 +114,13 @@ class RegionPlanner:
         )
 
     def _is_planned(self, part: PartitionId, region: PixelBox) -> bool:
-        """Whether a region lies within one that another part of the tile brings back."""
-        return any(
-            box.contains(region)
-            for other, boxes in self._planned[part.tile].items()
-            for box in boxes
-            if other != part
-        )
+        """Whether the regions of other parts of the tile bring back all of a region."""
+        is_there = np.zeros((region.height, region.width), np.bool_)
+        for other, boxes in self._planned[part.tile].items():
+            for box in boxes:
+                if other != part and (common := box.intersection(region)):
+                    is_there[common.shifted(-region.left, -region.top).slices] = True
+        return bool(is_there.all())
 
     def _within_limit(self, planned: RegionsPlanned) -> RegionsPlanned:
         """Cut out of the regions the pixels that would get more dose than `plan.max_dose_e_per_nm2`."""
@@ -151,11 +153,14 @@ class RegionPlanner:
     def _whole(self, partition: PartitionId) -> RegionsPlanned:
         plan = self._plan
         whole = Scan(ScanId(partition, 0), plan.analysis_box(partition), plan.analysis)
-        scans = (whole,) if plan.rescan_when_detection_fails else ()
+        kind = "seam" if plan.seam(partition) else "partition"
+        # Around a seam both partitions may have been planned whole already.
+        is_planned = kind == "seam" and self._is_planned(partition, whole.box)
+        scans = (whole,) if plan.rescan_when_detection_fails and not is_planned else ()
         return RegionsPlanned(
             partition=partition,
             scans=scans,
-            strategy=f"whole {'seam' if plan.seam(partition) else 'partition'}" if scans else "skipped",
+            strategy=f"whole {kind}" if plan.rescan_when_detection_fails else "skipped",
             predicted_s=self._duration_s(scans),
             is_fallback=True,
         )
