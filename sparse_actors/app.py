@@ -68,12 +68,18 @@ class RunResult:
 def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
     """Put the configuration into domain terms."""
     corners = config.panorama.at_corners
+    detector = plugins.load("detector", config.detect.detector)
+    reach_px, halo_px = 0, 0
+    if config.detect.halo_px and hasattr(detector, "reach_px"):
+        reach_px = detector.reach_px(config.scale, **config.detect.options)
+        halo_px = max(config.detect.halo_px, 4 * reach_px)
     return SurveyPlan(
         panorama=config.panorama.geometry(config.analysis.size_px),
         fast=config.fast,
         analysis=config.analysis,
         partitions=config.panorama.partitions,
-        halo_px=config.detect.halo_px,
+        halo_px=halo_px,
+        reach_px=reach_px,
         region_px=config.regions.size_px,
         region_margin_px=config.regions.margin_px if config.regions.placement == "free" else None,
         merging=config.regions.merge,

@@ -156,7 +156,7 @@ class DetectTable(Table):
     deadline_s: float = Field(default=60.0, gt=0, le=86400)
     """seconds after which a detection is given up and its worker replaced"""
     halo_px: int = Field(default=32, ge=0, le=65_536)
-    """fast pixels around borders of partitions, detected again: 8 times the detector's reach; 0: none"""
+    """fast pixels detected again around borders of partitions, if the detector says its reach; 0: none"""
     on_failure: Literal["rescan", "skip"] = "rescan"
     """what becomes of a partition whose detection failed twice: rescan all of it, or nothing"""
 

@@ -25,6 +25,7 @@ def plan_of(size_px: tuple[int, int], scale: int, partitions: int, halo_px: int)
         analysis=Imaging((size_px[0] * scale, size_px[1] * scale), 1000),
         partitions=partitions,
         halo_px=halo_px,
+        reach_px=halo_px // 8,
         region_px=(8, 8),
         merging="greedy",
         timing=None,

@@ -26,7 +26,6 @@ dwell_ns = 100.0
 [detect]
 detector = "my_detector:DarkestPixel"
 options = { below = 40 }
-halo_px = 0
 [regions]
 size_px = [16, 16]
 [limits]

@@ -57,9 +57,9 @@ def test_peers_that_are_missing_are_named(scripts, monkeypatch, capsys):
     import benchmark_handoff
 
     for module, name in (
-        (benchmark_detection, "Image"),
-        (benchmark_detection, "ndimage"),
-        (benchmark_handoff, "distributed"),
+        (benchmark_detection, "PILLOW"),
+        (benchmark_detection, "SCIPY"),
+        (benchmark_handoff, "DISTRIBUTED"),
     ):
         monkeypatch.setattr(module, name, None)
     assert benchmark.main(["--check", "--case", "[dlh]*5*"]) == 0

@@ -42,7 +42,7 @@ SIDE, SCALE = 48, 2
 
 def seam_survey(**changes: Any) -> SurveyPlan:
     fast, analysis = Imaging((SIDE, SIDE), 1000), Imaging((SIDE * SCALE, SIDE * SCALE), 1000)
-    return survey(fast=fast, analysis=analysis, halo_px=8, **changes)
+    return survey(fast=fast, analysis=analysis, halo_px=8, reach_px=1, **changes)
 
 
 PLAN = seam_survey()

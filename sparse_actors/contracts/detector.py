@@ -71,7 +71,13 @@ class Pois:
 
 
 class Detector(Protocol):
-    """Finds points of interest in a fast image. Runs in a worker process, never in the daemon."""
+    """Finds points of interest in a fast image. Runs in a worker process, never in the daemon.
+
+    A detector that looks at each feature's neighbourhood only may say so with a class method
+    ``reach_px(scale, **options) -> int``: how many fast pixels around a feature matter to it. The
+    survey then detects the borders between partitions too, so that no feature is cut. Without it each
+    partition is detected by itself, and what a detector returns of it is rescanned as it is.
+    """
 
     def detect(self, image: NDArray[Any], scale: int) -> Pois | Sequence[tuple[float, float]] | NDArray[Any]:
         """Find the points.

@@ -75,6 +75,17 @@ class ThresholdDbscan:
         self._polarity: Polarity = polarity
         self._min_area_px = min_area_px
 
+    @classmethod
+    def reach_px(
+        cls, scale: int, *, interpolation: str = "bicubic", eps_px: float = 1.0, **_others: Any
+    ) -> int:
+        """Return how far around a feature its pixels depend on others: half the kernel, and 3 eps.
+
+        Border points may go to a cluster nearby whose own cores lie up to eps beyond.
+        """
+        kernel_px = 3 if interpolation == "lanczos" else 2
+        return math.ceil(kernel_px + 3 * eps_px / scale)
+
     def detect(self, image: NDArray[Any], scale: int) -> Pois:
         """Find the clusters of a fast image, (rows, columns) of uint8 or uint16.
 

@@ -28,6 +28,8 @@ class SurveyPlan:
     partitions: int
     halo_px: int = 0
     """Fast pixels on both sides of a seam that are detected together; 0: partitions are on their own."""
+    reach_px: int = 4
+    """How far around a feature the detector looks, fast pixels."""
     region_px: tuple[int, int]
     region_margin_px: int | None = None
     """None: regions are centred on their points. Else they are placed freely, with this margin."""
@@ -69,11 +71,6 @@ class SurveyPlan:
     def seams(self) -> tuple[Seam, ...]:
         """The lines along which partitions meet, on the fast grid."""
         return seams(self.fast.size_px, self.partitions) if self.halo_px else ()
-
-    @property
-    def reach_px(self) -> int:
-        """How far around a feature a detector looks, fast pixels."""
-        return max(1, self.halo_px // 8)
 
     def parts(self, tile: TileIndex) -> tuple[PartitionId, ...]:
         """Return all that is detected in a tile: the partitions, and numbered after them the seams."""
