@@ -5,6 +5,7 @@ python scripts/benchmark.py --case "detect-*"     some of them
 python scripts/benchmark.py --json                one object a line
 python scripts/benchmark.py --check               small inputs; results are compared, nothing is timed
 
+This program uses one core, the others as many as they choose.
 Peers that are not installed are named and skipped: `pip install pillow scipy scikit-learn distributed`.
 """
 
@@ -42,6 +43,7 @@ CASES: dict[str, MakeContest] = {
             (3072, "tau55", 55, None),
             (3072, "tau85", 85, None),
             (3072, "dense5pct", 55, 0.05),
+            (3072, "dense20pct", 55, 0.2),
             (1536, "tau55", 55, None),
         )
     },

@@ -9,25 +9,16 @@ from typing import Any
 import cv2
 import numpy as np
 from benchmark_images import SCALE, blobs, dark_blobs, dual_phase_steel
-from contest import Contest, Peer, missing
+from contest import Contest, Peer, installed, missing
 from numpy.typing import NDArray
 
 from sparse_actors.contracts.detector import Pois
 from sparse_actors.detection.dbscan import label_clusters
 from sparse_actors.detection.threshold_dbscan import ThresholdDbscan
 
-try:
-    from PIL import Image
-except ImportError:
-    Image = None  # type: ignore[assignment]
-try:
-    from sklearn.cluster import DBSCAN
-except ImportError:
-    DBSCAN = None
-try:
-    from scipy import ndimage
-except ImportError:
-    ndimage = None
+PILLOW = installed("PIL.Image")
+SCIKIT_LEARN = installed("sklearn.cluster")
+SCIPY = installed("scipy.ndimage")
 
 EPS_PX, MIN_POINTS = 1.0, 5
 PLUS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
@@ -49,9 +40,9 @@ def detect(small: bool, seed: int, *, size_px: int, threshold: int, share: float
 
     def pillow_scikit_learn() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         size = (fast.shape[1] * SCALE, fast.shape[0] * SCALE)
-        upsampled = np.asarray(Image.fromarray(fast).resize(size, Image.Resampling.BICUBIC))
+        upsampled = np.asarray(PILLOW.fromarray(fast).resize(size, PILLOW.Resampling.BICUBIC))
         points = np.argwhere(upsampled < threshold)
-        return points, DBSCAN(eps=EPS_PX, min_samples=MIN_POINTS).fit(points).labels_
+        return points, SCIKIT_LEARN.DBSCAN(eps=EPS_PX, min_samples=MIN_POINTS).fit(points).labels_
 
     def opencv() -> Any:
         upsampled = cv2.resize(fast, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC)
@@ -59,14 +50,12 @@ def detect(small: bool, seed: int, *, size_px: int, threshold: int, share: float
         return cv2.connectedComponentsWithStats(core, connectivity=4)
 
     peers = [
-        Peer("OpenCV resize + erode + components", opencv, None, "its cubic kernel and rounding are others")
+        Peer("Pillow bicubic + scikit-learn DBSCAN", pillow_scikit_learn, _other_clusters),
+        Peer("OpenCV resize + erode + components", opencv, None, "its cubic kernel and rounding are others"),
     ]
     skipped = {}
-    name = "Pillow bicubic + scikit-learn DBSCAN"
-    if Image is None or DBSCAN is None:
-        skipped[name] = missing("pillow" if Image is None else "scikit-learn")
-    else:
-        peers.insert(0, Peer(name, pillow_scikit_learn, _other_clusters))
+    if PILLOW is None or SCIKIT_LEARN is None:
+        skipped[peers.pop(0).name] = missing("pillow" if PILLOW is None else "scikit-learn")
     scene = "dual-phase steel" if share is None else f"blobs, {share:.0%} dark"
     rows, columns = fast.shape
     inputs = f"{columns} x {rows} px of {scene}, {SCALE} times as many per side, threshold {threshold}"
@@ -75,31 +64,34 @@ def detect(small: bool, seed: int, *, size_px: int, threshold: int, share: float
 
 def _other_clusters(ours: Pois, theirs: tuple[NDArray[np.int64], NDArray[np.int64]]) -> str:
     points, labels = theirs
-    if labels.max(initial=-1) + 1 != len(ours):
-        return f"{len(ours)} clusters, not {labels.max(initial=-1) + 1}"
-    for cluster, (x, y) in enumerate(ours.xy_px):
-        members = points[labels == cluster]
-        (top, left), (bottom, right) = members.min(axis=0), members.max(axis=0) + 1
-        if ours.boxes_px[cluster].tolist() != [left, top, right - left, bottom - top]:
-            return f"cluster {cluster} has another box"
-        if not np.allclose(members.mean(axis=0) + 0.5, (y, x)):
-            return f"cluster {cluster} has another centre"
-        if cluster == 200:  # of tens of thousands these are enough
-            break
-    return ""
+    n = labels.max(initial=-1) + 1
+    if n != len(ours):
+        return f"{len(ours)} clusters, not {n}"
+    if n == 0:
+        return ""
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], np.arange(n))
+    members = points[order]
+    first, last = np.minimum.reduceat(members, starts), np.maximum.reduceat(members, starts)
+    centres = np.add.reduceat(members, starts) / np.bincount(labels[labels >= 0])[:, None] + 0.5
+    if not np.array_equal(ours.boxes_px, np.hstack([first, last + 1 - first])[:, [1, 0, 3, 2]]):
+        return "other boxes"
+    return "" if np.allclose(ours.xy_px, centres[:, ::-1]) else "other centres"
 
 
 @contextmanager
 def label(small: bool, seed: int, *, share: float) -> Iterator[Contest]:
     """Label the clusters of a mask of 3072 x 3072 px with a share of dark pixels."""
     dark = dark_blobs(seed, share, SMALL_PX if small else 3072)
+    # OpenCV takes what lies outside the image for dark, the others do not.
+    dark[[0, -1]] = dark[:, [0, -1]] = False
     grey = dark.astype(np.uint8)
 
     def scikit_learn() -> Any:
-        return DBSCAN(eps=EPS_PX, min_samples=MIN_POINTS).fit(np.argwhere(dark)).labels_
+        return SCIKIT_LEARN.DBSCAN(eps=EPS_PX, min_samples=MIN_POINTS).fit(np.argwhere(dark)).labels_
 
     def scipy() -> Any:
-        return ndimage.label(ndimage.binary_erosion(dark, PLUS))[0][dark]
+        return SCIPY.label(SCIPY.binary_erosion(dark, PLUS))[0][dark]
 
     def opencv() -> Any:
         return cv2.connectedComponents(cv2.erode(grey, PLUS), connectivity=4)[1]
@@ -115,18 +107,18 @@ def label(small: bool, seed: int, *, share: float) -> Iterator[Contest]:
         is_same = np.array_equal(pairs[0], np.arange(clusters)) and len(np.unique(pairs[1])) == clusters
         return "" if is_same else "other clusters of core points"
 
-    # OpenCV treats what lies outside the image as dark; everyone else does not.
-    dark[[0, -1]] = dark[:, [0, -1]] = False
-    grey[:] = dark
-    peers = [Peer("OpenCV erode + components", opencv, other_cores)]
-    skipped = {}
-    if ndimage is None:
-        skipped["SciPy erosion + label"] = missing("scipy")
-    else:
-        peers.insert(0, Peer("SciPy erosion + label", scipy, other_cores))
-    if DBSCAN is None:
-        skipped["argwhere + scikit-learn DBSCAN"] = missing("scikit-learn")
-    else:
-        peers.insert(0, Peer("argwhere + scikit-learn DBSCAN", scikit_learn, other_labels))
+    peers = [
+        Peer("argwhere + scikit-learn DBSCAN", scikit_learn, other_labels),
+        Peer("SciPy erosion + label", scipy, other_cores, agreement="same core points"),
+        Peer("OpenCV erode + components", opencv, other_cores, agreement="same core points"),
+    ]
+    skipped = {
+        peer.name: missing(package)
+        for peer, package, module in zip(
+            peers, ("scikit-learn", "scipy"), (SCIKIT_LEARN, SCIPY), strict=False
+        )
+        if module is None
+    }
     inputs = f"mask of {dark.shape[1]} x {dark.shape[0]} px, {dark.mean():.1%} dark"
-    yield Contest(inputs, lambda: label_clusters(dark, EPS_PX, MIN_POINTS), tuple(peers), skipped)
+    able = tuple(peer for peer in peers if peer.name not in skipped)
+    yield Contest(inputs, lambda: label_clusters(dark, EPS_PX, MIN_POINTS), able, skipped)

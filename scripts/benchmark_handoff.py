@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contest import Contest, Peer, missing
+from contest import Contest, Peer, installed, missing
 from numpy.typing import NDArray
 
 from sparse_actors.contracts.detector import Pois
@@ -20,11 +20,7 @@ from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.messages import DetectImage, DetectionReturned, Message, WorkerJoined
 from sparse_actors.network.pool import WorkerPool
 
-try:
-    import distributed
-except ImportError:
-    distributed = None
-
+DISTRIBUTED = installed("distributed")
 WAIT_S = 60.0
 Answer = tuple[int, int]
 Ask = Callable[[], Answer]
@@ -116,10 +112,10 @@ def _queues(image: NDArray[Any]) -> Iterator[Ask]:
 @contextmanager
 def _dask(image: NDArray[Any]) -> Iterator[Ask]:
     with (
-        distributed.LocalCluster(
+        DISTRIBUTED.LocalCluster(
             n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None
         ) as cluster,
-        distributed.Client(cluster) as client,
+        DISTRIBUTED.Client(cluster) as client,
     ):
 
         def ask() -> Answer:
@@ -146,7 +142,7 @@ def handoff(small: bool, seed: int, *, size_px: int) -> Iterator[Contest]:
         ours = stack.enter_context(_worker_pool(image))
         peers = [Peer("multiprocessing.Queue", stack.enter_context(_queues(image)), problem)]
         skipped = {}
-        if distributed is None:
+        if DISTRIBUTED is None:
             skipped["Dask LocalCluster"] = missing("distributed")
         else:
             peers.append(Peer("Dask LocalCluster", stack.enter_context(_dask(image)), problem))

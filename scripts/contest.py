@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,14 @@ class Contest:
     peers: tuple[Peer, ...]
     skipped: dict[str, str] = field(default_factory=dict)
     """Peers that cannot run here, and why."""
+
+
+def installed(module: str) -> Any:
+    """Return the module that a peer needs, or None."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        return None
 
 
 def missing(package: str) -> str:

@@ -35,12 +35,9 @@ tile that needs no rescan: with it the rescans take 16 (1 - E) times the fast sc
 {tiles} random tiles at each of {points} points (rho {rhos}; P {partitions}; W {workers}; E {efficiencies}),
 which decides by the same code as the daemon, finds:
 
-* rho up to 1, W = 1, P = 4, E up to 0.95: at most {easy:.3f} % idle, with the paper's order
-  {easy_paper:.1f} %.
-* Over all points our order has at most {excess:.3f} percentage points more than the bound, the paper's
-  order {paper_excess:.1f}.
-* Less than 0.1 % idle at {ours_free} points, with the paper's order at {paper_free}, by the bound at
-  {bound_free}.
+* rho up to 1, W = 1, P = 4, E up to 0.95: {easy:.3f} % idle at most; the paper's order {easy_paper:.1f} %.
+* Our order has at most {excess:.3f} percentage points more than the bound, the paper's {paper_excess:.1f}.
+* Less than 0.1 % idle: ours at {ours_free} points, the paper's at {paper_free}, the bound at {bound_free}.
 
 Where the bound is high there are too few rescans to fill the time: more partitions or more workers help.
 Detection times vary by 10 % (gamma); regions of 100 px lie at random in a field of 3072 px; moves of the
