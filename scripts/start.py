@@ -164,12 +164,15 @@ def hand_over(command, cwd=None):
     """Become the command: its exit code and its Ctrl-C are ours. Returns only on Windows."""
     if cwd is not None:
         os.chdir(str(cwd))
+    variables = environment()
+    if "PYTHONPATH" in os.environ:
+        variables["PYTHONPATH"] = os.environ["PYTHONPATH"]  # where drivers and detectors of one's own may be
     if os.name == "posix":
-        os.execve(command[0], command, environment())
+        os.execve(command[0], command, variables)
     # Windows has no exec that the shell waits for. Ctrl-C reaches the child by itself; this
     # process must outlive it to pass the exit code on.
     signal.signal(signal.SIGINT, lambda *_: None)
-    return subprocess.call(command, env=environment())
+    return subprocess.call(command, env=variables)
 
 
 def command_line(arguments, root=ROOT):

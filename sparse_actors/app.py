@@ -201,6 +201,8 @@ class _Survey:
         self._bus = bus = Bus()
         driver = plugins.build("microscope", config.microscope.driver, config.microscope.options)
         self._instrument = instrument = Instrument(driver, state.to_restore)
+        metadata = folder.path / "metadata"
+        metadata.mkdir(exist_ok=True)
         store = _GuardedStore(folder.path, int(config.limits.min_free_disk_gb * 1e9))
         self._pool = WorkerPool(
             publish=bus.publish,
@@ -210,6 +212,7 @@ class _Survey:
             deadline_s=config.detect.deadline_s,
             local_workers=config.workers.local or max(1, (os.cpu_count() or 2) - 1),
             listen=config.workers.listen,
+            token=os.environ.get("SPARSE_ACTORS_WORKER_TOKEN", ""),
             log=folder.path / "workers.log",
         )
         parts: list[tuple[str, Any, Callable[[], Behaviour]]] = [
@@ -221,7 +224,11 @@ class _Survey:
             ),
             ("planner", RegionPlanner, lambda: RegionPlanner(plan, read_journal(folder.journal))),
             ("detector", DetectorActor, lambda: DetectorActor(plan, read_journal(folder.journal))),
-            ("microscope", MicroscopeActor, lambda: MicroscopeActor(instrument, journal.append, clock.now)),
+            (
+                "microscope",
+                MicroscopeActor,
+                lambda: MicroscopeActor(instrument, journal.append, clock.now, metadata),
+            ),
             ("scheduler", PartitionScheduler, lambda: PartitionScheduler(plan, read_journal(folder.journal))),
         ]
         self._shells = [
@@ -294,11 +301,14 @@ class _Survey:
                 pass
 
     def _stop(self, signal_name: str) -> None:
-        """First time: end after the scan in flight. Again: end the scan too."""
+        """First time: end after the scan in flight. Again: end the scan too. Then: do not wait for it."""
         self._stops += 1
         self._is_interrupted = signal_name == "SIGINT"
         self._bus.publish(StopRun(reason=f"{signal_name} received"))
-        if self._stops > 1:
+        if self._stops > 2:
+            reason = f"{signal_name} received again while the microscope does not answer"
+            self._bus.publish(RunFinished(outcome="failed", reason=reason, cause="microscope"))
+        elif self._stops > 1:
             try:
                 self._instrument.driver.abort()
             except CapabilityError:
@@ -312,6 +322,10 @@ class _Survey:
         if not recorder.stop(ACTOR_STOP_S):
             hanging.append(recorder.name)
         problems = [f"the {name} did not stop within {ACTOR_STOP_S:.0f} s" for name in hanging]
+        if "microscope" in hanging:
+            # Its thread is in the driver, which is not made for two.
+            problems.append("THE MICROSCOPE WAS NOT RESET: the driver does not return")
+            return problems
         try:
             self._instrument.restore()
         except Exception as error:
@@ -365,7 +379,9 @@ def _signals(stop: Callable[[str], None]) -> Iterator[None]:
     def handle(number: int, _: object) -> None:
         threading.Thread(target=stop, args=(signal.Signals(number).name,), name="stop").start()
 
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP") if hasattr(signal, name)]
+    # What is ignored stays so: nohup relies on it.
+    names = [name for name in names if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN]
     before = {name: signal.signal(getattr(signal, name), handle) for name in names}
     try:
         yield

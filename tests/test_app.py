@@ -111,6 +111,23 @@ def test_a_run_goes_on_after_the_corners_were_set_anew(tmp_path: Path) -> None:
     assert isinstance(moves[-1], RunFinished)
 
 
+def test_a_run_is_not_resumed_with_another_pixel_type(tmp_path: Path) -> None:
+    run_survey(config(tmp_path), out=tmp_path / "run", until_tile=1)
+    other = config(tmp_path, 'microscope.options.pixel_type="uint16"')
+    result = run_survey(other, out=tmp_path / "run", resume=True)
+    assert (result.outcome, result.cause) == ("failed", "microscope")
+    assert "uint8" in result.reason
+    again = run_survey(config(tmp_path), out=tmp_path / "run", resume=True)
+    assert (again.outcome, again.problems) == ("completed", ())
+
+
+def test_each_tile_has_the_drivers_metadata(tmp_path: Path) -> None:
+    run_survey(config(tmp_path), out=tmp_path / "run")
+    files = sorted((tmp_path / "run" / "metadata").glob("*.json"))
+    assert [file.stem for file in files] == ["r000c000", "r000c001"]
+    assert all(json.loads(file.read_text()) for file in files)
+
+
 def test_logging_is_afterwards_as_it_was(tmp_path: Path) -> None:
     before = structlog.get_config()
     run_survey(config(tmp_path), out=tmp_path / "run", until_tile=1)

@@ -85,12 +85,12 @@ def test_killed_workers_are_replaced_and_nothing_is_missing(
 
 
 @posix_only
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+@pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGHUP", 75)])
 def test_a_signal_ends_after_the_scan_in_flight_and_restores_the_microscope(
-    tmp_path: Path, undisturbed: KilledSurvey, sent: signal.Signals, code: int
+    tmp_path: Path, undisturbed: KilledSurvey, sent: str, code: int
 ) -> None:
     survey = KilledSurvey(tmp_path)
-    ended = survey.interrupt(4_000, lambda process: os.kill(process.pid, sent))
+    ended = survey.interrupt(4_000, lambda process: os.kill(process.pid, getattr(signal, sent)))
     assert ended == code, survey.output.read_text(errors="replace")[-2000:]
     assert survey_state_is_initial(survey)
     survey.finish()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
+import structlog
 
 from sparse_actors.contracts.microscope import Microscope, MicroscopeState
 from sparse_actors.errors import CapabilityError, MicroscopeError
@@ -87,6 +89,8 @@ class MicroscopeActor:
         Called before each exposure; returns once the note would survive the death of this process.
     now
         Unix seconds.
+    metadata
+        Folder that gets the driver's metadata of each tile; None for none.
     """
 
     accepts: ClassVar[tuple[type[Message], ...]] = (PrepareMicroscope, MoveToTile, ScanArea, ResetMicroscope)
@@ -96,11 +100,13 @@ class MicroscopeActor:
         instrument: Instrument,
         note_exposure: Callable[[ExposureStarted], None],
         now: Callable[[], float],
+        metadata: Path | None = None,
     ) -> None:
         self._instrument = instrument
         self._driver = instrument.driver
         self._note_exposure = note_exposure
         self._now = now
+        self._metadata = metadata
         self._tile: TileIndex | None = None
         self._exposed: set[tuple[ScanId, int]] = set()
         self._is_prepared = False
@@ -176,6 +182,11 @@ class MicroscopeActor:
             self._driver.set_brightness_contrast(order.brightness_pct, order.contrast_pct)
         self._tile = order.tile
         state = self._driver.get_state()
+        if self._metadata is not None:
+            try:
+                self._driver.save_metadata(self._metadata / f"{order.tile}.json")
+            except Exception:  # a description that fails must not cost the tile
+                structlog.get_logger().exception("no metadata", tile=str(order.tile))
         return TileReached(
             tile=order.tile, attempt=order.attempt, state=state, started_s=started_s, finished_s=self._now()
         )
@@ -195,6 +206,8 @@ class MicroscopeActor:
         else:
             image = self._driver.scan_area(scan.box, dwell_ns, scan.imaging.size_px)
         pixel_type = self._driver.limits.pixel_type
+        if not isinstance(image, np.ndarray):
+            raise MicroscopeError(f"{self._driver.name} returned {type(image).__name__}, expected an array")
         if image.shape != scan.shape or image.dtype != pixel_type:
             raise MicroscopeError(
                 f"{self._driver.name} returned {image.shape} of {image.dtype}, "

@@ -142,7 +142,7 @@ class PartitionScheduler:
                 self._microscope, self._is_restored = message, False
                 self._timing = self._timing or self._plan.timing or message.capabilities.limits.timing
                 self._microscope_answered("prepare")
-                if problems := self._plan.problems_with(message):
+                if problems := self._plan.problems_with(message, self._state.pixel_type):
                     self._end("failed", "; ".join(problems), "microscope")
             case TimingLearned(timing=timing):
                 self._timing = timing

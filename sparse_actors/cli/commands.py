@@ -169,9 +169,14 @@ def verify(
 
 @app.command()
 def worker(
-    endpoint: Annotated[str, typer.Argument(help="Where the daemon listens, e.g. tcp://192.168.1.5:7741.")],
+    endpoint: Annotated[
+        str, typer.Argument(help="Where the run listens (workers.listen), e.g. tcp://127.0.0.1:7741.")
+    ],
 ) -> None:
-    """Detect for a run on this or another computer, until the run ends."""
+    """Detect for a run on this computer, until the run ends.
+
+    The run and the worker are started with the same secret in SPARSE_ACTORS_WORKER_TOKEN.
+    """
     with _reported(False):
         from sparse_actors.network.worker import run_worker
 

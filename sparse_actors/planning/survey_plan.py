@@ -99,9 +99,12 @@ class SurveyPlan:
         """Return the box of a partition, or the band of a seam, on the analysis grid."""
         return self.fast_box(part).scaled(self.scale)
 
-    def problems_with(self, microscope: MicroscopePrepared) -> list[str]:
-        """Say what of the survey a microscope cannot do."""
+    def problems_with(self, microscope: MicroscopePrepared, recorded: str | None) -> list[str]:
+        """Say what of the survey a microscope cannot do; `recorded` is the pixel type of earlier scans."""
         can = microscope.capabilities
+        if recorded not in (None, can.limits.pixel_type):
+            given = can.limits.pixel_type
+            return [f"the run holds {recorded} pixels and {microscope.name} now gives {given}"]
         return [
             f"{key} is set and {microscope.name} cannot set it: leave it out"
             for key, value, is_possible in (

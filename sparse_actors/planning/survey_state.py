@@ -40,6 +40,8 @@ class SurveyState:
     missed: set[ScanId] = field(default_factory=set)
     regions: dict[PartitionId, tuple[Scan, ...]] = field(default_factory=dict)
     finished: set[TileIndex] = field(default_factory=set)
+    pixel_type: str | None = None
+    """Of the scans reserved so far."""
     to_restore: MicroscopeState | None = None
     """How the microscope was found, as long as it has not been given back."""
     _open: dict[TileIndex, dict[ScanId, Scan]] = field(default_factory=dict)
@@ -59,7 +61,8 @@ class SurveyState:
                 self.to_restore = initial
             case MicroscopeReset():
                 self.to_restore = None
-            case StorageReserved(scans=scans):
+            case StorageReserved(scans=scans, pixel_type=pixel_type):
+                self.pixel_type = pixel_type
                 self.reserved |= {scan.id for scan in scans}
                 if scans and not scans[0].id.is_fast:
                     self._plan_regions(scans[0].id.partition, scans)

@@ -36,6 +36,9 @@ class Behaviour(Protocol):
 
 
 class _Actor(pykka.ThreadingActor):
+    # A driver that never returns must not keep the process alive; `Shell.stop` waits for the others.
+    use_daemon_thread = True
+
     def __init__(self, shell: Shell) -> None:
         super().__init__()
         self._shell = shell
