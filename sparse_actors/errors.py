@@ -35,6 +35,10 @@ class DetectorError(SparseActorsError):
     """A detector returned something that is not a list of points in the image."""
 
 
+class ClassifierError(SparseActorsError):
+    """A classifier of spectra cannot be used on these spectra, or returned something that is not classes."""
+
+
 class WireError(SparseActorsError):
     """Bytes from a socket or a file that are not a valid message."""
 

@@ -1,0 +1,1 @@
+"""Classifiers of X-ray spectra: definition, training, and the weights that ship."""
