@@ -8,39 +8,39 @@ been ordered, so that a doubled order is told from a repeated one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .contracts.detector import Pois
 from .contracts.microscope import Capabilities, MicroscopeState
 from .geometry import PartitionId, PixelBox, TileIndex
 from .imaging import ScanTiming
+from .map_messages import ClassificationLost as ClassificationLost
+from .map_messages import ClassificationReturned as ClassificationReturned
+from .map_messages import ClassifySpectra as ClassifySpectra
+from .map_messages import ConfirmSpectra as ConfirmSpectra
+from .map_messages import FieldMapped as FieldMapped
+from .map_messages import MapTheField as MapTheField
+from .map_messages import MeasureSpots as MeasureSpots
+from .map_messages import PhaseMapUpdated as PhaseMapUpdated
+from .map_messages import PhaseProposed as PhaseProposed
+from .map_messages import ReloadSpectra as ReloadSpectra
+from .map_messages import SpectraClassified as SpectraClassified
+from .map_messages import SpectraMeasured as SpectraMeasured
+from .map_messages import SpectraMissing as SpectraMissing
+from .map_messages import SpectraRecorded as SpectraRecorded
+from .map_messages import SpectraReloaded as SpectraReloaded
+from .map_messages import SpotsStarted as SpotsStarted
+from .message import After as After
+from .message import Effect as Effect
+from .message import Message as Message
+from .message import Order as Order
+from .scan import FieldId as FieldId
+from .scan import MapField as MapField
 from .scan import Scan as Scan
 from .scan import ScanId as ScanId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """Base of all messages."""
-
-    is_order: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order(Message):
-    """Base of all orders."""
-
-    is_order: ClassVar[bool] = True
-
 
 # -- the run ---------------------------------------------------------------------------------
 
@@ -169,12 +169,15 @@ class RegionScanned(Message):
 class MicroscopeFailed(Message):
     """An order to the microscope failed."""
 
-    order: Literal["prepare", "move", "scan", "reset"]
+    order: Literal["prepare", "move", "scan", "spots", "reset"]
     reason: str
     attempt: int
     scan_id: ScanId | None = None
     tile: TileIndex | None = None
     is_retryable: bool = True
+    field: FieldId | None = None
+    batch: int | None = None
+    """Of the spots that were not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,11 +329,13 @@ class DetectionFailed(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerJoined(Message):
-    """A detector worker is ready for work."""
+    """A worker is ready for work."""
 
     worker: str
     host: str
     pid: int
+    phases: tuple[str, ...] = ()
+    """What its classifier of spectra tells apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,12 +378,18 @@ class WorkerWelcome(Message):
     silence_s: float
     """A side that hears nothing for so long holds the other for dead."""
     deadline_s: float
-    """Longest time for one image; a worker that is locked up ends itself after it."""
+    """Longest time for one job; a worker that is locked up ends itself after it."""
+    classifier: str = ""
+    """Which classifier of spectra to load as well; empty for none."""
+    classifier_options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerReady(Message):
-    """The detector is loaded and compiled; jobs may come."""
+    """What the run needs is loaded and compiled; jobs may come."""
+
+    phases: tuple[str, ...] = ()
+    """What the classifier of spectra tells apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -462,17 +473,6 @@ class MessageDropped(Message):
 
     actor: str
     kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class After:
-    """An effect: send `message` to the actor that asked, after some seconds."""
-
-    seconds: float
-    message: Message
-
-
-Effect = Message | After
 
 
 def _vocabulary(base: type[Message]) -> dict[str, type[Message]]:

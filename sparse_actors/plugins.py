@@ -1,7 +1,7 @@
-"""Finding drivers and detectors by name: the only way they come into the program.
+"""Finding drivers, detectors and classifiers by name: the only way they come into the program.
 
-A plugin is named by its entry point (group `sparse_actors.microscopes` or
-`sparse_actors.detectors`) or as "module:Class". Its options are the keyword arguments of the
+A plugin is named by its entry point (group `sparse_actors.microscopes`, `sparse_actors.detectors`
+or `sparse_actors.classifiers`) or as "module:Class". Its options are the keyword arguments of the
 class; their names and types are checked before anything is built.
 """
 
@@ -24,11 +24,23 @@ from .contracts.microscope import Microscope
 from .errors import ConfigError, PluginError, SparseActorsError
 from .toml_text import Key, dotted, toml_value
 
-Kind = Literal["microscope", "detector"]
+Kind = Literal["microscope", "detector", "classifier"]
 
-GROUPS: dict[Kind, str] = {"microscope": "sparse_actors.microscopes", "detector": "sparse_actors.detectors"}
-NAME_KEY: dict[Kind, Key] = {"microscope": ("microscope", "driver"), "detector": ("detect", "detector")}
-OPTIONS_KEY: dict[Kind, Key] = {"microscope": ("microscope", "options"), "detector": ("detect", "options")}
+GROUPS: dict[Kind, str] = {
+    "microscope": "sparse_actors.microscopes",
+    "detector": "sparse_actors.detectors",
+    "classifier": "sparse_actors.classifiers",
+}
+NAME_KEY: dict[Kind, Key] = {
+    "microscope": ("microscope", "driver"),
+    "detector": ("detect", "detector"),
+    "classifier": ("eds", "classifier"),
+}
+OPTIONS_KEY: dict[Kind, Key] = {
+    "microscope": ("microscope", "options"),
+    "detector": ("detect", "options"),
+    "classifier": ("eds", "options"),
+}
 
 
 def available(kind: Kind) -> dict[str, str]:
@@ -72,6 +84,8 @@ def load(kind: Kind, name: str) -> type[Any]:
         raise PluginError(f"the microscope {name!r} is no subclass of {Microscope.__module__}.Microscope")
     if kind == "detector" and not callable(getattr(found, "detect", None)):
         raise PluginError(f"the detector {name!r} needs a method detect(image, scale)")
+    if kind == "classifier" and not callable(getattr(found, "classify", None)):
+        raise PluginError(f"the classifier {name!r} needs a method classify(counts, live_time_s, axis)")
     if inspect.isabstract(found):
         missing = ", ".join(sorted(found.__abstractmethods__))
         raise PluginError(f"the {kind} {name!r} lacks the methods {missing}")

@@ -1,4 +1,4 @@
-"""What is exposed: one scan of a box or a mask, and its name."""
+"""What is exposed: one scan of a box or a mask, or single points of a field; and their names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import PartitionId, PixelBox
+from .geometry import PartitionId, PixelBox, TileIndex
 from .imaging import Imaging
 
 
@@ -63,3 +63,30 @@ class Scan:
     def rows(self) -> int:
         """Number of scan lines."""
         return int(self.mask().any(axis=1).sum()) if self.mask_boxes else self.box.height
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FieldId:
+    """Names a field of a tile in which a map is made."""
+
+    tile: TileIndex
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.tile}m{self.index:04d}"
+
+
+@dataclass(frozen=True, slots=True)
+class MapField:
+    """A rectangle of a tile in which spectra are taken at single points."""
+
+    id: FieldId
+    box: PixelBox
+    """On the grid `grid_px`."""
+    grid_px: tuple[int, int]
+    """(width, height): the points of a map that would fill the whole field of view."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the map."""
+        return self.box.height, self.box.width

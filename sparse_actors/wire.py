@@ -17,14 +17,14 @@ import msgpack
 import msgspec
 import numpy as np
 
-from .errors import DetectorError, WireError
+from .errors import SparseActorsError, WireError
 from .messages import KINDS, Message
 
 VERSION = 1
 MAX_HEADER_BYTES = 64 * 1024 * 1024
 MAX_FRAME_BYTES = 1 << 30
 MAX_ARRAYS = 16
-DTYPES = ("bool", "uint8", "uint16", "int64", "float32", "float64")
+DTYPES = ("bool", "uint8", "uint16", "uint32", "int32", "int64", "float32", "float64")
 
 Frames = Sequence[bytes | memoryview]
 
@@ -84,7 +84,7 @@ def _decoded(frames: Frames) -> Message:
 
     try:
         message: Message = msgspec.convert(header.get("fields"), message_type, strict=True, dec_hook=give)
-    except (msgspec.ValidationError, DetectorError, ValueError, TypeError) as error:
+    except (msgspec.ValidationError, SparseActorsError, ValueError, TypeError) as error:
         raise WireError(f"{kind}: {error}") from None
     if _has_odd_number(header["fields"]):
         raise WireError(f"{kind}: holds a number that is not finite")

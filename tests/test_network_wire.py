@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sparse_actors import wire
+from sparse_actors.contracts.classifier import MAX_PHASES, Classes
 from sparse_actors.contracts.detector import Pois
+from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.errors import WireError
 from sparse_actors.geometry import PartitionId, PixelBox, TileIndex
 from sparse_actors.imaging import Imaging
@@ -47,8 +49,21 @@ def pois(draw: st.DrawFn) -> Pois:
     )
 
 
+@st.composite
+def classes(draw: st.DrawFn) -> Classes:
+    n = draw(st.integers(0, 4))
+    return Classes(
+        labels=draw(hnp.arrays(np.int32, n, elements=st.integers(0, MAX_PHASES))),
+        confidence=draw(hnp.arrays(np.float64, n, elements=st.floats(0, 1))),
+    )
+
+
 SPECIAL: dict[Any, st.SearchStrategy[Any]] = {
     Pois: st.deferred(pois),
+    Classes: st.deferred(classes),
+    EnergyAxis: st.builds(
+        EnergyAxis, channels=st.integers(1, 5000), offset_kev=numbers, scale_kev=st.floats(1e-6, 1.0)
+    ),
     PixelBox: st.builds(PixelBox, integers, integers, st.integers(1, 2**40), st.integers(1, 2**40)),
     Imaging: st.builds(
         Imaging,

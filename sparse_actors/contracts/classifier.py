@@ -28,7 +28,7 @@ class Classes:
     """(n,): calibrated probability, 0..1, that the label is right."""
 
     def __post_init__(self) -> None:
-        n = len(self.labels)
+        n = self.labels.size
         if self.labels.shape != (n,) or self.labels.dtype != np.int32:
             raise ClassifierError(
                 f"labels must be (n,) of int32, got {self.labels.shape} of {self.labels.dtype}"
@@ -38,9 +38,9 @@ class Classes:
                 f"confidence must be ({n},) of float64, got {self.confidence.shape} "
                 f"of {self.confidence.dtype}"
             )
-        if n and not ((self.confidence >= 0) & (self.confidence <= 1)).all():
+        if not ((self.confidence >= 0) & (self.confidence <= 1)).all():
             raise ClassifierError("confidence holds a number outside 0..1")
-        if n and not ((self.labels >= 0) & (self.labels <= MAX_PHASES)).all():
+        if not ((self.labels >= 0) & (self.labels <= MAX_PHASES)).all():
             raise ClassifierError(f"labels holds a number outside 0..{MAX_PHASES}")
         self.labels.flags.writeable = self.confidence.flags.writeable = False
 

@@ -1,4 +1,4 @@
-"""The worker pool: detection in processes of their own, behind one socket."""
+"""The worker pool: detection and classification in processes of their own, behind one socket."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sparse_actors import wire
 from sparse_actors.errors import ConfigError, WireError
 from sparse_actors.messages import (
     ActorFailed,
+    ClassifySpectra,
     DetectImage,
     DetectionReturned,
     Message,
@@ -22,6 +23,7 @@ from sparse_actors.messages import (
     WorkerWelcome,
 )
 
+from .jobs import Job
 from .local_workers import KILL_S, LocalWorkers
 from .router import Router, check_listen
 from .worker_book import Effect, Kill, Publish, Refuse, Send, WorkerBook
@@ -32,7 +34,7 @@ MAX_OPEN_JOBS = 512
 
 
 class WorkerPool:
-    """Port on the bus that hands images to detector workers and publishes what they return.
+    """Port on the bus that hands images and spectra to workers and publishes what they return.
 
     One thread owns the socket and the local processes; the decisions are in `WorkerBook`.
 
@@ -43,9 +45,11 @@ class WorkerPool:
     now
         Unix time (s) on a clock that never steps.
     detector, options
-        Name or "module:Class" of the detector, and its options.
+        Name or "module:Class" of the detector, and its options; empty for none.
+    classifier, classifier_options
+        Likewise of the classifier of spectra.
     deadline_s
-        Longest time for one image, from when a worker takes it.
+        Longest time for one job, from when a worker takes it.
     local_workers
         Number of worker processes on this machine.
     listen
@@ -68,7 +72,7 @@ class WorkerPool:
     """
 
     name = "workers"
-    accepts: tuple[type[Message], ...] = (DetectImage,)
+    accepts: tuple[type[Message], ...] = (DetectImage, ClassifySpectra)
 
     def __init__(
         self,
@@ -78,6 +82,8 @@ class WorkerPool:
         detector: str,
         options: Mapping[str, Any],
         deadline_s: float,
+        classifier: str = "",
+        classifier_options: Mapping[str, Any] | None = None,
         local_workers: int,
         listen: str = "",
         token: str = "",
@@ -94,11 +100,14 @@ class WorkerPool:
             heartbeat_s=heartbeat_s,
             silence_s=silence_s,
             deadline_s=deadline_s,
+            classifier=classifier,
+            classifier_options=dict(classifier_options or {}),
         )
         try:
             wire.decode(wire.encode(welcome))
         except (WireError, TypeError) as error:
-            raise ConfigError(f"[detect] options {options} cannot be sent to a worker: {error}") from None
+            given = f"[detect] options {options} or [eds] options {classifier_options}"
+            raise ConfigError(f"{given} cannot be sent to a worker: {error}") from None
         check_listen(listen)
         self.token = token or secrets.token_urlsafe(32)
         self._publish = publish
@@ -108,7 +117,7 @@ class WorkerPool:
         self._local = LocalWorkers(
             count=local_workers, restart_budget=restart_budget, restart_window_s=restart_window_s, log=log
         )
-        self._inbox: queue.SimpleQueue[DetectImage] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._router: Router | None = None
         self._thread: threading.Thread | None = None
@@ -131,7 +140,7 @@ class WorkerPool:
         """Take an order; False when the pool is full or closed. Never blocks."""
         with self._lock:
             is_full = self._inbox.qsize() + self._book.open_jobs >= MAX_OPEN_JOBS
-            if self._router is None or is_full or not isinstance(message, DetectImage):
+            if self._router is None or is_full or not isinstance(message, Job):
                 return False
             self._inbox.put(message)
             self._router.wake()

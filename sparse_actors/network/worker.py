@@ -1,4 +1,4 @@
-"""The worker process: one thread talks to the daemon, the main thread detects.
+"""The worker process: one thread talks to the daemon, the main thread detects and classifies.
 
 The socket has a thread of its own so that heartbeats go on while a detector works; the detector
 has the main thread, where compiled libraries behave best.
@@ -17,16 +17,19 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import zmq
 
 from sparse_actors import plugins, wire
+from sparse_actors.contracts.classifier import SpectrumClassifier
 from sparse_actors.contracts.detector import Detector, Pois, checked_pois
-from sparse_actors.errors import DetectorError, WireError
+from sparse_actors.errors import ClassifierError, DetectorError, WireError
 from sparse_actors.messages import (
+    ClassificationReturned,
+    ClassifySpectra,
     DetectImage,
-    DetectionLost,
     DetectionReturned,
     Heartbeat,
     Message,
@@ -38,6 +41,8 @@ from sparse_actors.messages import (
 )
 from sparse_actors.version import VERSION
 
+from . import jobs
+from .jobs import Job, Lost, Returned
 from .local_workers import PARENT_VARIABLE, TOKEN_VARIABLE
 
 HELLO_TIMEOUT_S = 20.0
@@ -93,29 +98,58 @@ def _serve(link: _Link) -> _Leave:
     welcome = link.welcome.get()
     if isinstance(welcome, _Leave):
         return welcome
-    name = welcome.detector
     try:
-        detector: Detector = plugins.build("detector", name, welcome.options)
-    except BaseException as error:
-        reason = f"detector {name!r} could not be loaded: {type(error).__name__}: {error}"
-        link.send(WorkerLost(worker="", reason=reason))
-        return _Leave(reason, 1)
-    _warm_up(detector)
-    link.send(WorkerReady())
-    while isinstance(job := link.jobs.get(), DetectImage):
+        skills = _Skills(welcome)
+    except _LoadError as error:
+        link.send(WorkerLost(worker="", reason=str(error)))
+        return _Leave(str(error), 1)
+    link.send(WorkerReady(phases=skills.phases))
+    while not isinstance(job := link.jobs.get(), _Leave):
         # Native code that never lets go of the interpreter also stops the other thread, which would
         # see that the daemon is gone. This timer needs no interpreter; it prints where the code hangs.
         faulthandler.dump_traceback_later(welcome.deadline_s + welcome.silence_s, exit=True)
-        answer = _detect(detector, name, job)
+        answer = skills.do(job)
         faulthandler.cancel_dump_traceback_later()
         link.send(answer)
     return job
 
 
-def _detect(detector: Detector, name: str, job: DetectImage) -> DetectionReturned | DetectionLost:
-    started_s = time.perf_counter()
-    try:
-        result = detector.detect(job.image, job.scale)
+class _LoadError(Exception):
+    """A detector or classifier could not be made."""
+
+
+class _Skills:
+    """The detector and the classifier of a run, as far as it has them."""
+
+    def __init__(self, welcome: WorkerWelcome) -> None:
+        self._welcome = welcome
+        self._detector: Detector | None = None
+        self._classifier: SpectrumClassifier | None = None
+        self.phases: tuple[str, ...] = ()
+        if welcome.detector:
+            self._detector = _built("detector", welcome.detector, welcome.options)
+            _warm_up(self._detector)
+        if welcome.classifier:
+            self._classifier = _built("classifier", welcome.classifier, welcome.classifier_options)
+            self.phases = tuple(self._classifier.phases)
+
+    def do(self, job: Job) -> Returned | Lost:
+        """Do a job; whatever goes wrong is its answer."""
+        kind = "detector" if isinstance(job, DetectImage) else "classifier"
+        name = self._welcome.detector if isinstance(job, DetectImage) else self._welcome.classifier
+        try:
+            return self._detect(job) if isinstance(job, DetectImage) else self._classify(job)
+        except (DetectorError, ClassifierError) as error:
+            reason = f"{kind} {name!r}: {error}"
+        except BaseException as error:
+            reason = f"{kind} {name!r} raised {type(error).__name__}: {error}"
+        return jobs.lost(job, reason, worker="")
+
+    def _detect(self, job: DetectImage) -> DetectionReturned:
+        if self._detector is None:
+            raise DetectorError("the run has no detector")
+        started_s = time.perf_counter()
+        result = self._detector.detect(job.image, job.scale)
         elapsed_s = time.perf_counter() - started_s
         rows, columns = job.image.shape
         pois = checked_pois(result, (rows, columns), job.scale)
@@ -126,11 +160,29 @@ def _detect(detector: Detector, name: str, job: DetectImage) -> DetectionReturne
             worker="",
             elapsed_s=elapsed_s,
         )
-    except DetectorError as error:
-        reason = f"detector {name!r}: {error}"
+
+    def _classify(self, job: ClassifySpectra) -> ClassificationReturned:
+        if self._classifier is None:
+            raise ClassifierError("the run has no classifier")
+        started_s = time.perf_counter()
+        result = self._classifier.classify(job.counts, job.live_time_s, job.axis)
+        elapsed_s = time.perf_counter() - started_s
+        return ClassificationReturned(
+            field=job.field,
+            batch=job.batch,
+            attempt=job.attempt,
+            classes=jobs.checked_classes(result, len(job.counts)),
+            worker="",
+            elapsed_s=elapsed_s,
+        )
+
+
+def _built(kind: plugins.Kind, name: str, options: dict[str, Any]) -> Any:
+    try:
+        return plugins.build(kind, name, options)
     except BaseException as error:
-        reason = f"detector {name!r} raised {type(error).__name__}: {error}"
-    return DetectionLost(partition=job.partition, attempt=job.attempt, reason=reason, worker="")
+        reason = f"{kind} {name!r} could not be loaded: {type(error).__name__}: {error}"
+        raise _LoadError(reason) from None
 
 
 def _warm_up(detector: Detector) -> None:
@@ -149,7 +201,7 @@ class _Link(threading.Thread):
     def __init__(self, endpoint: str, token: str, parent_pid: int) -> None:
         super().__init__(name="link", daemon=True)
         self.welcome: queue.SimpleQueue[WorkerWelcome | _Leave] = queue.SimpleQueue()
-        self.jobs: queue.SimpleQueue[DetectImage | _Leave] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[Job | _Leave] = queue.SimpleQueue()
         self._outbox: collections.deque[Message] = collections.deque()
         self._endpoint = endpoint
         self._parent_pid = parent_pid
@@ -216,7 +268,7 @@ class _Link(threading.Thread):
                         return _Leave(f"dismissed: {reason}", 0 if welcome else 1)
                     case WorkerWelcome() as welcome:
                         self.welcome.put(welcome)
-                    case DetectImage() as job:
+                    case DetectImage() | ClassifySpectra() as job:
                         self.jobs.put(job)
             now_s = time.monotonic()
             limit_s = welcome.silence_s if welcome else HELLO_TIMEOUT_S

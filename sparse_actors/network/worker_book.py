@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
-from sparse_actors.contracts.detector import checked_pois
-from sparse_actors.errors import DetectorError
-from sparse_actors.geometry import PartitionId
+from sparse_actors.errors import ClassifierError, DetectorError
 from sparse_actors.messages import (
+    ClassificationLost,
+    ClassificationReturned,
     DetectImage,
     DetectionLost,
     DetectionReturned,
@@ -27,6 +25,9 @@ from sparse_actors.messages import (
     WorkerWelcome,
 )
 from sparse_actors.version import VERSION
+
+from . import jobs
+from .jobs import Job, JobKey, Lost, Returned
 
 MAX_REASON_CHARACTERS = 2000
 """A reason longer than this (a traceback in an exception's text) is cut."""
@@ -68,17 +69,6 @@ Effect = Send | Publish | Kill | Refuse
 
 
 @dataclass(slots=True)
-class _Job:
-    """What is kept of an order while a worker has its image."""
-
-    partition: PartitionId
-    attempt: int
-    shape: tuple[int, int]
-    scale: int
-    due_s: float
-
-
-@dataclass(slots=True)
 class _Worker:
     name: str
     is_local: bool
@@ -88,14 +78,17 @@ class _Worker:
     peer: bytes = b""
     host: str = ""
     pid: int = 0
-    job: _Job | None = None
+    job: Job | None = None
+    """Without its arrays."""
+    due_s: float = 0.0
+    """When the job is overdue."""
 
 
 class WorkerBook:
     """The workers, the queue, and who has which job.
 
-    A worker has at most one job. Every order ends in exactly one `DetectionReturned` or
-    `DetectionLost`; whoever gave it decides whether to try again. States of a worker::
+    A worker has at most one job. Every order ends in exactly one answer, that it is done or
+    that it is lost; whoever gave it decides whether to try again. States of a worker::
 
         expect()        hello            ready          job
         ---------> starting ----> joining ----> ready <-----> busy
@@ -121,8 +114,8 @@ class WorkerBook:
         self._workers: dict[str, _Worker] = {}
         self._peers: dict[bytes, _Worker] = {}
         self._local_names_by_token: dict[str, str] = {}
-        self._queue: deque[DetectImage] = deque()
-        self._seen: set[tuple[PartitionId, int]] = set()
+        self._queue: deque[Job] = deque()
+        self._seen: set[JobKey] = set()
         self._answered = 0
         self._unmanned_since_s: float | None = None
         self._next_heartbeat_s = 0.0
@@ -132,17 +125,13 @@ class WorkerBook:
         """Number of jobs queued or at a worker; may be read from any thread."""
         return len(self._seen) - self._answered
 
-    def submit(self, order: DetectImage, now_s: float) -> list[Effect]:
-        """Take a job; the same partition and attempt a second time is ignored."""
-        key = order.partition, order.attempt
+    def submit(self, order: Job, now_s: float) -> list[Effect]:
+        """Take a job; the same job and attempt a second time is ignored."""
+        key = jobs.key(order)
         if key in self._seen:
             return []
         self._seen.add(key)
-        image = order.image
-        if image.ndim != 2 or image.dtype not in (np.uint8, np.uint16):
-            reason = (
-                f"expected an image (rows, columns) of uint8 or uint16, got {image.shape} of {image.dtype}"
-            )
+        if reason := jobs.problem(order):
             return [self._lost(order, reason)]
         self._queue.append(order)
         return list(self._assign(now_s))
@@ -163,15 +152,15 @@ class WorkerBook:
         match message:
             case Heartbeat():
                 return []
-            case WorkerReady() if worker.state == "joining":
+            case WorkerReady(phases=phases) if worker.state == "joining":
                 worker.state = "ready"
-                joined = WorkerJoined(worker=worker.name, host=worker.host, pid=worker.pid)
+                joined = WorkerJoined(worker=worker.name, host=worker.host, pid=worker.pid, phases=phases)
                 return [Publish(joined), *self._assign(now_s)]
             case WorkerLost(reason=reason):
                 return list(self._lose(worker, reason[:MAX_REASON_CHARACTERS]))
-            case DetectionReturned() | DetectionLost():
+            case DetectionReturned() | DetectionLost() | ClassificationReturned() | ClassificationLost():
                 job = worker.job
-                if job and (message.partition, message.attempt) == (job.partition, job.attempt):
+                if job and jobs.key(message) == jobs.key(job):
                     return list(self._finish(worker, job, message, now_s))
         return [Refuse(f"{type(message).__name__} from {worker.name}, which was not expected")]
 
@@ -198,9 +187,9 @@ class WorkerBook:
         """
         effects: list[Effect] = []
         for worker in tuple(self._workers.values()):
-            if worker.job and now_s >= worker.job.due_s:
+            if worker.job and now_s >= worker.due_s:
                 text = f"exceeded its deadline of {self._welcome.deadline_s:g} s"
-                effects += self._lose(worker, f"detector {self._welcome.detector!r} {text}", is_overdue=True)
+                effects += self._lose(worker, f"{self._plugin(worker.job)} {text}", is_overdue=True)
             elif reason := self._overstepped(worker, now_s):
                 effects += self._lose(worker, reason)
         if now_s >= self._next_heartbeat_s:
@@ -259,24 +248,19 @@ class WorkerBook:
                 return
             if worker.state == "ready":
                 order = self._queue.popleft()
-                rows, columns = order.image.shape
-                due_s = now_s + self._welcome.deadline_s
-                worker.job = _Job(order.partition, order.attempt, (rows, columns), order.scale, due_s)
+                worker.job, worker.due_s = jobs.without_arrays(order), now_s + self._welcome.deadline_s
                 worker.state = "busy"
                 yield Send(worker.peer, order)
 
-    def _finish(
-        self, worker: _Worker, job: _Job, result: DetectionReturned | DetectionLost, now_s: float
-    ) -> Iterator[Effect]:
+    def _finish(self, worker: _Worker, job: Job, result: Returned | Lost, now_s: float) -> Iterator[Effect]:
         worker.job, worker.state = None, "ready"
-        if isinstance(result, DetectionReturned):
-            try:
-                pois = checked_pois(result.pois, job.shape, job.scale)
-                yield self._ended(replace(result, pois=pois, worker=worker.name))
-            except DetectorError as error:
-                yield self._lost(job, f"detector {self._welcome.detector!r}: {error}", worker.name)
-        else:
+        if isinstance(result, DetectionLost | ClassificationLost):
             yield self._lost(job, result.reason, worker.name)
+        else:
+            try:
+                yield self._ended(replace(jobs.checked(job, result), worker=worker.name))
+            except (DetectorError, ClassifierError) as error:
+                yield self._lost(job, f"{self._plugin(job)}: {error}", worker.name)
         yield from self._assign(now_s)
 
     def _lose(self, worker: _Worker, reason: str, *, is_overdue: bool = False) -> Iterator[Effect]:
@@ -320,12 +304,14 @@ class WorkerBook:
         while self._queue:
             yield self._lost(self._queue.popleft(), reason)
 
-    def _lost(self, job: DetectImage | _Job, reason: str, worker: str = "") -> Publish:
-        reason = reason[:MAX_REASON_CHARACTERS]
-        return self._ended(
-            DetectionLost(partition=job.partition, attempt=job.attempt, reason=reason, worker=worker)
-        )
+    def _plugin(self, job: Job) -> str:
+        welcome = self._welcome
+        is_image = isinstance(job, DetectImage)
+        return f"detector {welcome.detector!r}" if is_image else f"classifier {welcome.classifier!r}"
 
-    def _ended(self, answer: DetectionReturned | DetectionLost) -> Publish:
+    def _lost(self, job: Job, reason: str, worker: str = "") -> Publish:
+        return self._ended(jobs.lost(job, reason[:MAX_REASON_CHARACTERS], worker))
+
+    def _ended(self, answer: Returned | Lost) -> Publish:
         self._answered += 1
         return Publish(answer)
