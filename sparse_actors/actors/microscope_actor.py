@@ -10,10 +10,13 @@ import numpy as np
 import structlog
 
 from sparse_actors.contracts.microscope import Microscope, MicroscopeState
+from sparse_actors.contracts.spectra import Spectra
 from sparse_actors.errors import CapabilityError, MicroscopeError
 from sparse_actors.geometry import TileIndex
 from sparse_actors.messages import (
     ExposureStarted,
+    FieldId,
+    MeasureSpots,
     Message,
     MicroscopeFailed,
     MicroscopePrepared,
@@ -26,11 +29,13 @@ from sparse_actors.messages import (
     Scan,
     ScanArea,
     ScanId,
+    SpectraMeasured,
+    SpotsStarted,
     TileReached,
 )
 
-MicroscopeOrder = PrepareMicroscope | MoveToTile | ScanArea | ResetMicroscope
-Order = Literal["prepare", "move", "scan", "reset"]
+MicroscopeOrder = PrepareMicroscope | MoveToTile | ScanArea | MeasureSpots | ResetMicroscope
+Order = Literal["prepare", "move", "scan", "spots", "reset"]
 
 
 class Instrument:
@@ -93,12 +98,18 @@ class MicroscopeActor:
         Folder that gets the driver's metadata of each tile; None for none.
     """
 
-    accepts: ClassVar[tuple[type[Message], ...]] = (PrepareMicroscope, MoveToTile, ScanArea, ResetMicroscope)
+    accepts: ClassVar[tuple[type[Message], ...]] = (
+        PrepareMicroscope,
+        MoveToTile,
+        ScanArea,
+        MeasureSpots,
+        ResetMicroscope,
+    )
 
     def __init__(
         self,
         instrument: Instrument,
-        note_exposure: Callable[[ExposureStarted], None],
+        note_exposure: Callable[[ExposureStarted | SpotsStarted], None],
         now: Callable[[], float],
         metadata: Path | None = None,
     ) -> None:
@@ -108,15 +119,17 @@ class MicroscopeActor:
         self._now = now
         self._metadata = metadata
         self._tile: TileIndex | None = None
-        self._exposed: set[tuple[ScanId, int]] = set()
+        self._exposed: set[tuple[ScanId | tuple[FieldId, int], int]] = set()
         self._is_prepared = False
 
     def handle(self, message: MicroscopeOrder) -> Iterator[Message]:
         """Carry out one order; the same exposure ordered twice is made once."""
-        if isinstance(message, ScanArea):
-            if (message.scan.id, message.attempt) in self._exposed:
+        if isinstance(message, ScanArea | MeasureSpots):
+            what = message.scan.id if isinstance(message, ScanArea) else (message.field, message.batch)
+            exposure = what, message.attempt
+            if exposure in self._exposed:
                 return
-            self._exposed.add((message.scan.id, message.attempt))
+            self._exposed.add(exposure)
         order: Order
         try:
             match message:
@@ -129,6 +142,9 @@ class MicroscopeActor:
                 case ScanArea():
                     order = "scan"
                     yield self._scan(message.scan, message.attempt)
+                case MeasureSpots():
+                    order = "spots"
+                    yield self._measure(message)
                 case ResetMicroscope():
                     order = "reset"
                     self._tile, self._is_prepared = None, False
@@ -143,6 +159,8 @@ class MicroscopeActor:
                 scan_id=message.scan.id if isinstance(message, ScanArea) else None,
                 tile=message.tile if isinstance(message, MoveToTile) else None,
                 is_retryable=not isinstance(error, CapabilityError),
+                field=message.field if isinstance(message, MeasureSpots) else None,
+                batch=message.batch if isinstance(message, MeasureSpots) else None,
             )
 
     def close(self) -> None:
@@ -219,6 +237,39 @@ class MicroscopeActor:
             attempt=attempt,
             image=image,
             dwell_ns=self._driver.actual_dwell_ns(dwell_ns),
+            started_s=started_s,
+            finished_s=self._now(),
+        )
+
+    def _measure(self, order: MeasureSpots) -> SpectraMeasured:
+        if order.field.tile != self._tile:
+            raise MicroscopeError(f"the stage is not at tile {order.field.tile}")
+        axis = self._driver.energy_axis()
+        started_s = self._now()
+        self._note_exposure(
+            SpotsStarted(
+                field=order.field,
+                batch=order.batch,
+                attempt=order.attempt,
+                points_px=order.points_px,
+                live_time_s=order.live_time_s,
+                started_s=started_s,
+            )
+        )
+        spectra: object = self._driver.acquire_spectra(order.points_px, order.live_time_s, order.grid_px)
+        wanted = len(order.points_px), axis.channels
+        if not isinstance(spectra, Spectra) or spectra.counts.shape != wanted:
+            came = spectra.counts.shape if isinstance(spectra, Spectra) else type(spectra).__name__
+            raise MicroscopeError(f"{self._driver.name} returned {came}, expected spectra {wanted}")
+        return SpectraMeasured(
+            field=order.field,
+            batch=order.batch,
+            attempt=order.attempt,
+            points_px=order.points_px,
+            counts=spectra.counts,
+            live_time_s=spectra.live_time_s,
+            axis=axis,
+            grid_px=order.grid_px,
             started_s=started_s,
             finished_s=self._now(),
         )

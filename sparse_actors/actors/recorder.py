@@ -7,11 +7,15 @@ from typing import Any, ClassVar, Protocol
 
 from numpy.typing import NDArray
 
+from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.errors import JournalError
 from sparse_actors.messages import (
     ActorFailed,
     ConfirmRecorded,
+    ConfirmSpectra,
     DetectionFailed,
+    FieldId,
+    FieldMapped,
     Message,
     MessageDropped,
     MessageRefused,
@@ -21,17 +25,24 @@ from sparse_actors.messages import (
     MicroscopeReset,
     PartitionReloaded,
     PartitionScanned,
+    PhaseProposed,
     PoisFound,
     Recorded,
     RecordingFailed,
     RegionScanned,
     RegionsPlanned,
     ReloadPartition,
+    ReloadSpectra,
     ReserveStorage,
     RunFinished,
     Scan,
     ScanId,
     ScanMissed,
+    SpectraClassified,
+    SpectraMeasured,
+    SpectraMissing,
+    SpectraRecorded,
+    SpectraReloaded,
     StorageReserved,
     TileFinished,
     TileReached,
@@ -56,12 +67,15 @@ JOURNALED = (
     ScanMissed,
     TileFinished,
     TimingLearned,
+    SpectraClassified,
+    PhaseProposed,
+    FieldMapped,
     ActorFailed,
     MessageDropped,
 )
 """Facts the recorder writes down as they pass; its own go to the journal before they are said."""
 
-SYNCED = (MicroscopePrepared, RegionsPlanned, RunFinished)
+SYNCED = (MicroscopePrepared, RegionsPlanned, PhaseProposed, FieldMapped, RunFinished)
 """Of these, what must be on disk at once."""
 
 
@@ -78,6 +92,19 @@ class ImageStore(Protocol):
         """Read pixels back; raises JournalError when the checksum differs."""
 
 
+class SpectraStore(Protocol):
+    """Where the spectra go; see recording.spectra.SpectraStore."""
+
+    def write(self, measured: SpectraMeasured) -> SpectraRecorded:
+        """Write the spectra of a batch durably, and return the fact to be journaled."""
+
+    def read(self, recorded: SpectraRecorded) -> tuple[NDArray[Any], EnergyAxis]:
+        """Read counts (n, channels) back; raises JournalError when the checksum differs."""
+
+    def learn(self, recorded: SpectraRecorded) -> None:
+        """Take in what the journal holds; its place is taken."""
+
+
 class Log(Protocol):
     """The journal; see recording.journal.Journal."""
 
@@ -89,11 +116,11 @@ class Log(Protocol):
 
 
 class Recorder:
-    """Acknowledges a scan only when its pixels and then its journal record are on disk.
+    """Acknowledges pixels and spectra only when they and then their journal record are on disk.
 
     Parameters
     ----------
-    store, journal
+    store, spectra, journal
         Where to write.
     history
         What the journal already holds.
@@ -105,20 +132,30 @@ class Recorder:
         RegionScanned,
         ConfirmRecorded,
         ReloadPartition,
+        SpectraMeasured,
+        ConfirmSpectra,
+        ReloadSpectra,
         *JOURNALED,
     )
 
-    def __init__(self, store: ImageStore, journal: Log, history: Iterable[Message]) -> None:
+    def __init__(
+        self, store: ImageStore, spectra: SpectraStore, journal: Log, history: Iterable[Message]
+    ) -> None:
         self._store = store
+        self._spectra = spectra
         self._journal = journal
         self._slabs: dict[ScanId, tuple[str, Scan]] = {}
         self._recorded: dict[ScanId, Recorded] = {}
+        self._batches: dict[tuple[FieldId, int], SpectraRecorded] = {}
         for fact in history:
             match fact:
                 case StorageReserved(slab=slab, scans=scans):
                     self._slabs |= {scan.id: (slab, scan) for scan in scans}
                 case Recorded(scan_id=scan_id):
                     self._recorded[scan_id] = fact
+                case SpectraRecorded(field=field, batch=batch):
+                    self._batches[field, batch] = fact
+                    spectra.learn(fact)
                 case _:
                     pass
 
@@ -137,6 +174,13 @@ class Recorder:
             case ReloadPartition():
                 for scan in message.scans:
                     yield self._reload(message, scan)
+            case SpectraMeasured():
+                yield self._record_spectra(message)
+            case ConfirmSpectra(field=field, batch=batch):
+                never = SpectraMissing(field=field, batch=batch, reason="the spectra never came")
+                yield self._batches.get((field, batch), never)
+            case ReloadSpectra():
+                yield self._reload_spectra(message)
             case _:
                 try:
                     self._journal.append(message)
@@ -190,6 +234,39 @@ class Recorder:
         except (OSError, JournalError) as error:
             return RecordingFailed(scan_id=scan_id, reason=_described(error), is_disk_error=True)
         return PartitionReloaded(partition=order.partition, scan=scan, attempt=order.attempt, image=image)
+
+    def _record_spectra(self, measured: SpectraMeasured) -> Message:
+        key = measured.field, measured.batch
+        if key not in self._batches:
+            try:
+                recorded = self._spectra.write(measured)
+                self._commit(recorded)
+            except OSError as error:
+                return RecordingFailed(reason=_described(error), is_disk_error=True)
+            self._spectra.learn(recorded)
+            self._batches[key] = recorded
+        return self._batches[key]
+
+    def _reload_spectra(self, order: ReloadSpectra) -> Message:
+        recorded = self._batches.get((order.field, order.batch))
+        if recorded is None:
+            reason = "the spectra never came"
+        else:
+            try:
+                counts, axis = self._spectra.read(recorded)
+            except (OSError, JournalError) as error:
+                reason = _described(error)
+                del self._batches[order.field, order.batch]  # to be measured, and recorded, anew
+            else:
+                return SpectraReloaded(
+                    field=order.field,
+                    batch=order.batch,
+                    attempt=order.attempt,
+                    counts=counts,
+                    live_time_s=recorded.live_time_s,
+                    axis=axis,
+                )
+        return SpectraMissing(field=order.field, batch=order.batch, reason=reason)
 
     def _commit(self, fact: Message) -> None:
         self._journal.append(fact)

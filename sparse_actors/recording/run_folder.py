@@ -62,6 +62,11 @@ class RunFolder:
         """All rescans, compressed."""
         return self.data / "regions.h5"
 
+    @property
+    def packed_spectra(self) -> Path:
+        """All spectra, compressed, each field as a spectrum image."""
+        return self.data / "spectra.h5"
+
     def create(self) -> None:
         """Make the folder, safe against a power cut."""
         self.data.mkdir(parents=True, exist_ok=True)
@@ -70,6 +75,6 @@ class RunFolder:
 
     def slab(self, name: str) -> Path:
         """Return the file of a slab such as "r000c001-fast"."""
-        if not re.fullmatch(r"[A-Za-z0-9_]+-(fast|regions)", name):
+        if not re.fullmatch(r"[A-Za-z0-9_]+-(fast|regions|spectra[0-9]+)", name):
             raise JournalError(f"slab {name[:80]!r}: expected a name such as 'r000c001-fast'")
         return self.data / f"{name}.h5"

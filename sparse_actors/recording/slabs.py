@@ -111,7 +111,7 @@ class Slab:
             file.create_dataset("recorded", data=np.zeros(len(scans), dtype=STATE))
             masks = file.create_group("mask_boxes")
             for name, scan in zip(names, scans, strict=True):
-                describe(_room(file, name, scan.shape, PIXELS[pixel_type]), scan)
+                describe(room(file, name, scan.shape, PIXELS[pixel_type]), scan)
                 if scan.mask_boxes:
                     masks.create_dataset(name, data=mask_table(scan))
         fd = os.open(temporary, os.O_RDWR | disk.BINARY)
@@ -197,7 +197,7 @@ class Slab:
             raise JournalError(f"{self.path} has no room for scan {scan.id}") from None
 
 
-def _room(file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+def room(file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     """Make a contiguous dataset that is allocated at once and not filled."""
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_layout(h5py.h5d.CONTIGUOUS)
