@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from sparse_actors.actors.microscope_actor import Instrument, MicroscopeActor
 from sparse_actors.actors.partition_scheduler import PartitionScheduler
 from sparse_actors.actors.recorder import Recorder
 from sparse_actors.actors.region_planner import RegionPlanner
+from sparse_actors.actors.slads_sampler import SladsSampler
 from sparse_actors.actors.time_keeper import TimeKeeper
 from sparse_actors.config import Config
 from sparse_actors.errors import CapabilityError
@@ -34,6 +36,7 @@ from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.recording.journal import Journal, read_journal
 from sparse_actors.recording.nexus import finalize
 from sparse_actors.recording.run_folder import RunFolder
+from sparse_actors.recording.spectra import SpectraStore
 from sparse_actors.recording.store import RunStore
 from sparse_actors.runtime.bus import Bus, Tap
 from sparse_actors.runtime.clock import Clock
@@ -96,6 +99,7 @@ def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
         beam_current_pa=config.microscope.beam_current_pa,
         max_dose_e_per_nm2=config.limits.max_dose_e_per_nm2,
         until_tile=until_tile,
+        fields=None if config.eds is None else config.eds.fields(),
         seed=config.run.seed,
     )
 
@@ -203,20 +207,30 @@ class _Survey:
         self._instrument = instrument = Instrument(driver, state.to_restore)
         metadata = folder.path / "metadata"
         metadata.mkdir(exist_ok=True)
-        store = _GuardedStore(folder.path, int(config.limits.min_free_disk_gb * 1e9))
+        min_free_bytes = int(config.limits.min_free_disk_gb * 1e9)
+        store = _GuardedStore(folder.path, min_free_bytes)
+        eds = config.eds
+        map_plan = None if eds is None else eds.plan(config.run.seed, config.limits.scan_attempts)
         self._pool = WorkerPool(
             publish=bus.publish,
             now=clock.now,
-            detector=config.detect.detector,
-            options=config.detect.options,
+            detector=config.detect.detector if plan.tiles else "",
+            options=config.detect.options if plan.tiles else {},
+            classifier="" if eds is None else eds.classifier,
+            classifier_options={} if eds is None else eds.options,
             deadline_s=config.detect.deadline_s,
             local_workers=config.workers.local or max(1, (os.cpu_count() or 2) - 1),
             listen=config.workers.listen,
             token=os.environ.get("SPARSE_ACTORS_WORKER_TOKEN", ""),
             log=folder.path / "workers.log",
         )
+
+        def spectra() -> SpectraStore:
+            # The recorder tells it what the journal holds, each time it is built.
+            return SpectraStore(folder.path, lambda: _check_room(folder.path, min_free_bytes))
+
         parts: list[tuple[str, Any, Callable[[], Behaviour]]] = [
-            ("recorder", Recorder, lambda: Recorder(store, journal, read_journal(folder.journal))),
+            ("recorder", Recorder, lambda: Recorder(store, spectra(), journal, read_journal(folder.journal))),
             (
                 "time keeper",
                 TimeKeeper,
@@ -231,6 +245,9 @@ class _Survey:
             ),
             ("scheduler", PartitionScheduler, lambda: PartitionScheduler(plan, read_journal(folder.journal))),
         ]
+        if map_plan is not None:
+            sampler = partial(SladsSampler, map_plan)
+            parts.append(("sampler", SladsSampler, lambda: sampler(read_journal(folder.journal))))
         self._shells = [
             Shell(name, kind.accepts, factory, bus.publish, clock) for name, kind, factory in parts
         ]
@@ -343,14 +360,18 @@ class _GuardedStore(RunStore):
 
     def reserve(self, slab: str, scans: tuple[Scan, ...], pixel_type: str) -> None:
         """Reserve as RunStore does, if the disk keeps `limits.min_free_disk_gb` free."""
-        free = shutil.disk_usage(self._folder).free
-        if free < self._min_free_bytes:
-            raise OSError(
-                errno.ENOSPC,
-                f"only {free / 1e9:.1f} GB free, limits.min_free_disk_gb = {self._min_free_bytes / 1e9:g}",
-                str(self._folder),
-            )
+        _check_room(self._folder, self._min_free_bytes)
         super().reserve(slab, scans, pixel_type)
+
+
+def _check_room(folder: Path, min_free_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < min_free_bytes:
+        raise OSError(
+            errno.ENOSPC,
+            f"only {free / 1e9:.1f} GB free, limits.min_free_disk_gb = {min_free_bytes / 1e9:g}",
+            str(folder),
+        )
 
 
 def _keep_times(

@@ -15,13 +15,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .config_rules import checked, known_keys
 from .config_sources import find, gather, leaves, read
+from .errors import ConfigError
 from .geometry import Panorama, TileOrder
 from .imaging import Imaging, ScanTiming
+from .planning.survey_plan import FieldsPlan
+from .sampling.erd_model import ErdModel, default
+from .sampling.map_plan import MapPlan
 from .toml_text import dotted, toml_document
 
 Size = tuple[Annotated[int, Field(ge=1, le=65536)], Annotated[int, Field(ge=1, le=65536)]]
 StageMm = Annotated[float, Field(ge=-1000, le=1000)]
 PointMm = tuple[StageMm, StageMm]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 WorkingDistanceMm = Annotated[float, Field(gt=0, le=1000)]
 
@@ -174,6 +179,70 @@ class RegionsTable(Table):
     """how overlapping regions are joined; mask needs a scan generator that takes masks"""
 
 
+class EdsTable(Table):
+    """X-ray maps of phases, by spectra at single points chosen as the map grows."""
+
+    where: Literal["field", "regions"]
+    """map whole tiles without a survey, or the regions that the survey found"""
+    grid_px: Size = Field(examples=[(256, 256)])
+    """[width, height]: the points of a map that would fill the whole field of view"""
+    live_time_ms: float = Field(gt=0, le=1e6, examples=[100.0])
+    """time at each point in milliseconds, dead time not counted"""
+    live_time_range_ms: tuple[Positive, Positive] | None = None
+    """[shortest, longest]: the time is adapted to what the classifier needs; left out, it stays"""
+    points_pct: float = Field(default=15.0, gt=0, le=100)
+    """most points of a field that are measured, in percent"""
+    distortion_pct: float | None = Field(default=None, gt=0, lt=100)
+    """a map ends when at most so many percent of its pixels are wrong; left out, points_pct decides"""
+    time_min: float | None = Field(default=None, gt=0, le=1e6)
+    """beam time in minutes for all maps together; left out, there is no limit"""
+    largest: int | None = Field(default=None, ge=1, le=1_000_000)
+    """only so many regions, the largest of the run; left out, all of them"""
+    classifier: str = Field(default="likelihood", min_length=1)
+    """name of an installed classifier of spectra, or "module:Class" of your own"""
+    options: dict[str, Any] = {}
+    """what the classifier takes, see its documentation"""
+    sampler: Path | None = None
+    """file that `train sampler` made; left out, the one that comes with the program"""
+    start: Literal["halton", "sobol", "r2", "random", "uniform"] = "halton"
+    """how the first points of a field are spread"""
+    start_pct: float = Field(default=1.0, gt=0, le=100)
+    """how many percent of the field they are"""
+
+    def plan(self, seed: int, attempts: int) -> MapPlan:
+        """Put the table into domain terms.
+
+        Raises
+        ------
+        ConfigError
+            The sampler's file cannot be used.
+        """
+        shortest_ms, longest_ms = self.live_time_range_ms or (self.live_time_ms, self.live_time_ms)
+        return MapPlan(
+            live_time_s=self.live_time_ms / 1000,
+            live_time_range_s=(shortest_ms / 1000, longest_ms / 1000),
+            fraction=self.points_pct / 100,
+            distortion=None if self.distortion_pct is None else self.distortion_pct / 100,
+            model=default() if self.sampler is None else _sampler(self.sampler),
+            start=self.start,
+            start_fraction=min(self.start_pct, self.points_pct) / 100,
+            seed=seed,
+            attempts=attempts,
+        )
+
+    def fields(self) -> FieldsPlan:
+        """Say where maps are made."""
+        time_s = None if self.time_min is None else 60 * self.time_min
+        return FieldsPlan(where=self.where, grid_px=self.grid_px, largest=self.largest, time_s=time_s)
+
+
+def _sampler(path: Path) -> ErdModel:
+    try:
+        return ErdModel.from_json(path.read_text("utf-8"))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"eds.sampler = {str(path)!r}: {error}") from None
+
+
 class WorkersTable(Table):
     """The processes that detect."""
 
@@ -206,6 +275,7 @@ class Config(Table):
     scan: ScanTables
     detect: DetectTable = DetectTable()
     regions: RegionsTable = RegionsTable()
+    eds: EdsTable | None = None
     workers: WorkersTable = WorkersTable()
     limits: LimitsTable = LimitsTable()
 

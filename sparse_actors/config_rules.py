@@ -225,6 +225,31 @@ def _detector(config: Config) -> Iterator[str]:
     yield from plugins.check("detector", config.detect.detector, config.detect.options)
 
 
+def _classifier(config: Config) -> Iterator[str]:
+    if config.eds is not None:
+        yield from plugins.check("classifier", config.eds.classifier, config.eds.options)
+
+
+def _live_time(config: Config) -> Iterator[str]:
+    if config.eds is not None and config.eds.live_time_range_ms is not None:
+        shortest_ms, longest_ms = config.eds.live_time_range_ms
+        if not shortest_ms <= config.eds.live_time_ms <= longest_ms:
+            yield (
+                f"eds.live_time_range_ms = [{shortest_ms:g}, {longest_ms:g}]: must hold "
+                f"eds.live_time_ms = {config.eds.live_time_ms:g}"
+            )
+
+
+def _map_grid(config: Config) -> Iterator[str]:
+    if config.eds is not None:
+        (width, height), (columns, rows) = config.scan.analysis.size_px, config.eds.grid_px
+        if columns * height != rows * width:
+            yield (
+                f"eds.grid_px = [{columns}, {rows}]: must have the shape of scan.analysis.size_px = "
+                f"[{width}, {height}], such as [{width // 4}, {height // 4}]"
+            )
+
+
 _FAST, _ANALYSIS = ("scan", "fast", "size_px"), ("scan", "analysis", "size_px")
 _PARTITIONS, _CORNERS = ("panorama", "partitions"), ("panorama", "corners_mm")
 
@@ -245,5 +270,8 @@ RULES: dict[Callable[[Config], Iterator[str]], tuple[Key, ...]] = {
     ),
     _driver: (plugins.NAME_KEY["microscope"], plugins.OPTIONS_KEY["microscope"]),
     _detector: (plugins.NAME_KEY["detector"], plugins.OPTIONS_KEY["detector"]),
+    _classifier: (plugins.NAME_KEY["classifier"], plugins.OPTIONS_KEY["classifier"]),
+    _live_time: (("eds", "live_time_ms"), ("eds", "live_time_range_ms")),
+    _map_grid: (("eds", "grid_px"), _ANALYSIS),
 }
 """Each rule with the keys it reads."""

@@ -196,7 +196,10 @@ class FieldMapped(Message):
     is_complete: bool
     """Whether it ended by one of its own rules; else a stop or a fault cut it short."""
     reason: str
-    points: int
+    points_px: NDArray[np.int64]
+    """(n, 2): the points of known phase; x, y on the map grid of the field of view."""
+    labels: NDArray[np.int64]
+    """(n,): 1..L, 0 fits none."""
     distortion: float
     """Estimated share of wrong pixels in the map; -1 where it cannot be told."""
     distortion_range: tuple[float, float]

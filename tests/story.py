@@ -15,6 +15,7 @@ from sparse_actors.actors.region_planner import RegionPlanner
 from sparse_actors.actors.time_keeper import TimeKeeper
 from sparse_actors.contracts.detector import Pois
 from sparse_actors.contracts.microscope import Microscope, MicroscopeState, ScanLimits
+from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.errors import JournalError, MicroscopeError
 from sparse_actors.geometry import Panorama, PixelBox
 from sparse_actors.imaging import Imaging, ScanTiming
@@ -28,6 +29,8 @@ from sparse_actors.messages import (
     RunStarted,
     Scan,
     ScanId,
+    SpectraMeasured,
+    SpectraRecorded,
 )
 from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.planning.survey_plan import SurveyPlan
@@ -92,12 +95,42 @@ def picture(state: MicroscopeState, box: PixelBox) -> Any:
     )
 
 
+class MemorySpectra:
+    """The spectra of a run, which outlive the actors."""
+
+    def __init__(self) -> None:
+        self.batches: list[SpectraMeasured] = []
+
+    def write(self, measured: SpectraMeasured) -> SpectraRecorded:
+        self.batches.append(measured)
+        return SpectraRecorded(
+            field=measured.field,
+            batch=measured.batch,
+            attempt=measured.attempt,
+            slab="memory",
+            first=len(self.batches) - 1,
+            points_px=measured.points_px,
+            live_time_s=measured.live_time_s,
+            crc32=0,
+            started_s=measured.started_s,
+            finished_s=measured.finished_s,
+        )
+
+    def read(self, recorded: SpectraRecorded) -> tuple[Any, EnergyAxis]:
+        measured = self.batches[recorded.first]
+        return measured.counts, measured.axis
+
+    def learn(self, recorded: SpectraRecorded) -> None:
+        pass
+
+
 class MemoryDisk:
     """Store and journal of a run that outlive the actors, as a disk does."""
 
     def __init__(self) -> None:
         self.slabs: dict[str, dict[ScanId, Any]] = {}
         self.journal: list[Message] = []
+        self.spectra = MemorySpectra()
 
     def reserve(self, slab: str, scans: tuple[Scan, ...], pixel_type: str) -> None:
         self.slabs.setdefault(slab, {})
@@ -123,7 +156,7 @@ class MemoryDisk:
 class ModelPool:
     """Finds one point in the middle of every image, after a while."""
 
-    accepts = (DetectImage,)
+    accepts: tuple[type[Message], ...] = (DetectImage,)
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -172,6 +205,9 @@ class Story:
         self.bus = VirtualBus()
         self.microscope = ModelMicroscope(lambda seconds: self.bus.spend(seconds))
 
+    def attach_more(self, bus: VirtualBus) -> None:
+        """Attach what only some stories have."""
+
     def tell(
         self,
         fault: Callable[[Delivery], Fault | None] = lambda delivery: None,
@@ -193,9 +229,10 @@ class Story:
             MicroscopeActor.accepts,
             lambda: MicroscopeActor(instrument, self.exposures.append, bus.now),
         )
-        bus.attach("recorder", Recorder.accepts, lambda: Recorder(disk, disk, tuple(disk.journal)))
+        spectra = disk.spectra
+        bus.attach("recorder", Recorder.accepts, lambda: Recorder(disk, spectra, disk, tuple(disk.journal)))
         bus.attach("detector", DetectorActor.accepts, lambda: DetectorActor(plan, tuple(disk.journal)))
-        bus.attach("workers", ModelPool.accepts, lambda: self.pool(bus.now))
+        bus.attach("workers", self.pool.accepts, lambda: self.pool(bus.now))
         bus.attach(
             "time keeper",
             TimeKeeper.accepts,
@@ -205,6 +242,7 @@ class Story:
         bus.attach(
             "scheduler", PartitionScheduler.accepts, lambda: PartitionScheduler(plan, tuple(disk.journal))
         )
+        self.attach_more(bus)
         between(bus)
         bus.run(RunFinished, limit=20_000)
         return [message for _, message in bus.published]

@@ -119,17 +119,17 @@ class MicroscopeActor:
         self._now = now
         self._metadata = metadata
         self._tile: TileIndex | None = None
-        self._exposed: set[tuple[ScanId | tuple[FieldId, int], int]] = set()
+        self._exposed: dict[ScanId | tuple[FieldId, int], int] = {}
+        """The last attempt at each exposure."""
         self._is_prepared = False
 
     def handle(self, message: MicroscopeOrder) -> Iterator[Message]:
-        """Carry out one order; the same exposure ordered twice is made once."""
+        """Carry out one order; an exposure ordered twice, or again and then late, is made once."""
         if isinstance(message, ScanArea | MeasureSpots):
             what = message.scan.id if isinstance(message, ScanArea) else (message.field, message.batch)
-            exposure = what, message.attempt
-            if exposure in self._exposed:
+            if message.attempt <= self._exposed.get(what, 0):
                 return
-            self._exposed.add(exposure)
+            self._exposed[what] = message.attempt
         order: Order
         try:
             match message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import ClassVar, Literal
 
@@ -12,9 +13,10 @@ from sparse_actors.imaging import ScanTiming
 from sparse_actors.messages import (
     ActorFailed,
     ConfirmRecorded,
-    DetectionFailed,
     DetectionReturned,
     Effect,
+    FieldMapped,
+    MapTheField,
     Message,
     MicroscopeFailed,
     MicroscopeIdle,
@@ -22,26 +24,27 @@ from sparse_actors.messages import (
     MicroscopeReset,
     Overdue,
     PartitionScanned,
-    PrepareMicroscope,
     Recorded,
     RecordingFailed,
     RegionScanned,
     RegionsPlanned,
-    ReloadPartition,
     ReserveStorage,
     ResetMicroscope,
-    RunFinished,
     Scan,
     ScanArea,
     ScanId,
     ScanMissed,
+    SpectraRecorded,
     StopRun,
     StorageReserved,
     TileFinished,
     TileReached,
     TimingLearned,
 )
+from sparse_actors.planning.detection_watch import DetectionWatch
 from sparse_actors.planning.dose import DoseBook
+from sparse_actors.planning.map_queue import MapQueue
+from sparse_actors.planning.run_ending import Cause, Outcome, RunEnding, what_is_missing
 from sparse_actors.planning.scan_order import next_step
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
@@ -52,17 +55,15 @@ MISSES_IN_A_ROW = 3
 
 TOO_MUCH_DOSE = "one more exposure would exceed limits.max_dose_e_per_nm2"
 
-Outcome = Literal["completed", "stopped", "failed"]
-
 
 class PartitionScheduler:
     """The only source of orders to the microscope and the recorder.
 
     ::
 
-        preparing -> surveying -> resetting -> ended
-                         |             ^
-                         +- stop, failure
+        preparing -> surveying -> mapping -> resetting -> ended
+                         |           |           ^
+                         +-----------+ stop, failure
 
     Every order is given again while its answer stays out, and after `plan.scan_attempts` given
     up: a scan is reported missing, a detection failed, anything else ends the run.
@@ -89,6 +90,8 @@ class PartitionScheduler:
         DetectionReturned,
         RegionsPlanned,
         TimingLearned,
+        SpectraRecorded,
+        FieldMapped,
         ActorFailed,
     )
 
@@ -96,21 +99,20 @@ class PartitionScheduler:
         self._plan = plan
         self._state = SurveyState(plan)
         self._doses = DoseBook(plan)
+        self._detections = DetectionWatch(plan, self._state)
+        self._maps = MapQueue(plan, self._state)
         for fact in history:
-            self._state.learn(fact)
-            self._doses.learn(fact)
-        self._phase: Literal["preparing", "surveying", "resetting", "ended"] = "preparing"
-        self._ending: RunFinished | None = None
-        self._unanswered = Unanswered()
+            self._fold(fact)
+        self._phase: Literal["preparing", "surveying", "mapping", "resetting", "ended"] = "preparing"
+        self._ending = RunEnding()
+        self._unanswered = Unanswered(plan.scan_attempts)
         self._microscope_busy_with: str | None = None
         self._microscope: MicroscopePrepared | None = None
         self._is_restored = False
         self._timing: ScanTiming | None = None
-        self._tile: TileIndex | None = None
-        self._tile_is_reached = False
+        self._tile: TileIndex | None = None  # to be surveyed
+        self._at: TileIndex | None = None  # in the field of view
         self._in_flight: dict[ScanId, int] = {}  # bytes
-        self._scanned_s: dict[PartitionId, float] = {}
-        self._detection_s = 0.0
         self._idle_cause: str | None = None
         self._missed_in_a_row = 0
         self._failures: Counter[ScanId] = Counter()
@@ -120,8 +122,8 @@ class PartitionScheduler:
         """Take up the survey where the history leaves it; the microscope is left alone if nothing is left."""
         for tile in self._plan.tiles:
             yield from self._finish_tile(tile)
-        if self._state.is_finished():
-            self._end("completed", self._missing())
+        if self._state.is_finished() and self._maps.next() is None:
+            self._end("completed", what_is_missing(self._state, self._maps))
             self._is_restored = self._state.to_restore is None
         yield from self._go_on()
 
@@ -129,10 +131,13 @@ class PartitionScheduler:
         """Learn one fact and give the orders that follow from it."""
         if self._phase == "ended":
             return
-        self._state.learn(message)
-        self._doses.learn(message)
+        self._fold(message)
         yield from self._learn(message)
         yield from self._go_on()
+
+    def _fold(self, fact: Message) -> None:
+        for fold in (self._state, self._doses, self._maps):
+            fold.learn(fact)
 
     # -- facts ------------------------------------------------------------------------------
 
@@ -148,10 +153,10 @@ class PartitionScheduler:
                 self._timing = timing
             case TileReached(tile=tile):
                 self._microscope_answered(f"move {tile}")
-                self._tile_is_reached = tile == self._tile
+                self._at = tile
             case PartitionScanned(scan=scan) | RegionScanned(scan=scan):
-                if scan.id.is_fast:
-                    self._scanned_s |= dict.fromkeys(self._plan.detected_after(scan.id), message.finished_s)
+                if isinstance(message, PartitionScanned):
+                    self._detections.learn(message)
                 yield from self._scanned(scan, message.image.nbytes)
             case MicroscopeFailed():
                 yield from self._microscope_failed(message)
@@ -164,10 +169,8 @@ class PartitionScheduler:
                 yield from self._recorded(scan_id)
             case RecordingFailed():
                 yield from self._recording_failed(message)
-            case DetectionReturned(partition=partition, finished_s=finished_s):
-                if (scanned_s := self._scanned_s.pop(partition, None)) is not None:
-                    # The longest of late, so that one slow detection is not remembered for ever.
-                    self._detection_s = max(finished_s - scanned_s, 0.8 * self._detection_s)
+            case DetectionReturned():
+                self._detections.learn(message)
             case RegionsPlanned(partition=partition):
                 self._unanswered.answered(f"detect {partition}")
                 self._release(ScanId(partition))
@@ -175,6 +178,10 @@ class PartitionScheduler:
                 yield from self._finish_tile(partition.tile)
             case ActorFailed():
                 yield from self._actor_failed(message)
+            case SpectraRecorded():
+                pass  # folded
+            case FieldMapped():
+                self._field_mapped(message)
             case StopRun(reason=reason):
                 self._end("stopped", reason)
             case Overdue(what=what):
@@ -188,7 +195,7 @@ class PartitionScheduler:
         self._missed_in_a_row = 0
         if scan.id not in self._state.recorded:
             self._in_flight[scan.id] = size_bytes
-            yield from self._await(
+            yield from self._unanswered.wait(
                 f"record {scan.id}", lambda _: ConfirmRecorded(scan_id=scan.id), order_now=False
             )
         if scan.id.is_fast and scan.id.partition not in self._state.regions:
@@ -211,19 +218,10 @@ class PartitionScheduler:
 
     def _await_detection(self, part: PartitionId, *, order_now: bool) -> Iterator[Effect]:
         """Wait for the regions of a partition or seam; ask for its detection only if nobody else does."""
-        backlog = 1 + self._unanswered.count("detect")
-        within_s = ANSWER_S + 3 * backlog * self._plan.detection_deadline_s
-
-        def order(attempt: int) -> Message:
-            scans = self._state.images_of(part)
-            if scans is None:
-                return DetectionFailed(partition=part, reason="a fast scan of the tile is missing")
-            if attempt > self._plan.scan_attempts:
-                return DetectionFailed(partition=part, reason="no answer from the detection")
-            # The attempts of the scan itself end far below.
-            return ReloadPartition(partition=part, scans=scans, attempt=100 + attempt)
-
-        yield from self._await(f"detect {part}", order, within_s, order_now=order_now)
+        within_s = self._detections.within_s(backlog=self._unanswered.count("detect"))
+        yield from self._unanswered.wait(
+            f"detect {part}", partial(self._detections.order, part), within_s, order_now=order_now
+        )
 
     def _microscope_failed(self, failed: MicroscopeFailed) -> Iterator[Effect]:
         what = failed.order
@@ -279,6 +277,8 @@ class PartitionScheduler:
             self._unanswered.drop("record", "storage")
             if failed.actor == "microscope":
                 yield from self._finished()
+        elif failed.actor == "sampler" and (what := self._microscope_busy_with or "").startswith("map"):
+            yield from self._again(what, failed.error)
         elif failed.actor == "microscope":
             # Rebuilt, it knows nothing: prepare it and go to the tile anew.
             self._microscope = None
@@ -296,17 +296,11 @@ class PartitionScheduler:
     def _next_order(self) -> Iterator[Effect]:
         if self._microscope_busy_with is not None or self._phase == "ended":
             return
-        if self._ending is not None:
+        if self._ending.fact is not None:
             yield from self._wind_up()
         elif self._microscope is None:
-            rotation_deg, width_mm = self._plan.panorama.rotation_deg, self._plan.panorama.tile_fov_mm[0]
-            self._tile_is_reached = False
-            yield from self._command(
-                "prepare",
-                lambda attempt: PrepareMicroscope(
-                    attempt=attempt, view_field_mm=width_mm, scan_rotation_deg=rotation_deg
-                ),
-            )
+            self._at = None
+            yield from self._command("prepare", self._plan.prepare)
         else:
             self._phase = "surveying"
             yield from self._survey()
@@ -317,8 +311,8 @@ class PartitionScheduler:
         if self._tile is None:
             return
         tile = self._tile
-        if not self._tile_is_reached:
-            yield from self._command(f"move {tile}", lambda attempt: self._plan.move(tile, attempt))
+        if tile != self._at:
+            yield from self._move_to(tile)
             return
         fast = self._state.fast_left(tile)
         regions = self._state.regions_left(tile).values()
@@ -332,7 +326,7 @@ class PartitionScheduler:
             fast_left=len(fast),
             ready_s=map(self._duration_s, ready),
             pending=len(pending),
-            detection_s=self._detection_s,
+            detection_s=self._detections.longest_s,
             policy=self._plan.scan_order,
         )
         if step == "rescan":
@@ -347,17 +341,47 @@ class PartitionScheduler:
             yield from self._idle("storage")
 
     def _choose_tile(self) -> Iterator[Effect]:
-        self._tile, self._tile_is_reached = None, False
+        self._tile = None
         left = tuple(islice((tile for tile in self._plan.tiles if not self._state.is_scanned(tile)), 2))
         for tile in left:  # this one and, ahead of time, the next
             yield from self._take_up(tile)
         if left:
             self._tile = left[0]
         elif self._state.is_finished():
-            self._end("completed", self._missing())
-            yield from self._wind_up()
+            yield from self._map_fields()
         else:
             yield from self._idle("storage")  # the last images are still being written
+
+    def _map_fields(self) -> Iterator[Effect]:
+        """Leave the beam to the sampler, one field after the other."""
+        field = self._maps.next()
+        if field is None:
+            self._end("completed", what_is_missing(self._state, self._maps))
+            yield from self._wind_up()
+            return
+        if field.id.tile != self._at:
+            yield from self._move_to(field.id.tile)
+            return
+        within_s = self._maps.time_for_s(field)
+        self._phase = "mapping"
+        yield from self._command(
+            f"map {field.id}",
+            lambda attempt: MapTheField(field=field, attempt=attempt, within_s=within_s),
+        )
+
+    def _field_mapped(self, mapped: FieldMapped) -> None:
+        self._microscope_answered(f"map {mapped.field.id}")
+        self._missed_in_a_row = 0 if mapped.is_complete else self._missed_in_a_row + 1
+        if not mapped.is_complete:
+            self._microscope = None  # the connection and the stage are made sure of
+        if self._missed_in_a_row >= MISSES_IN_A_ROW:
+            self._end(
+                "failed", f"{MISSES_IN_A_ROW} maps in a row failed, the last: {mapped.reason}", "microscope"
+            )
+
+    def _move_to(self, tile: TileIndex) -> Iterator[Effect]:
+        self._at = None
+        yield from self._command(f"move {tile}", partial(self._plan.move, tile))
 
     def _take_up(self, tile: TileIndex) -> Iterator[Effect]:
         """Reserve what a tile needs on disk, and ask for detections that an interruption lost."""
@@ -378,7 +402,7 @@ class PartitionScheduler:
         if self._microscope is None:
             return  # ordered when it is found missing
         pixel_type = self._microscope.capabilities.limits.pixel_type
-        yield from self._await(
+        yield from self._unanswered.wait(
             f"storage {slab}",
             lambda attempt: ReserveStorage(slab=slab, scans=scans, pixel_type=pixel_type, attempt=attempt),
         )
@@ -418,15 +442,11 @@ class PartitionScheduler:
 
     # -- the end ----------------------------------------------------------------------------
 
-    def _end(
-        self,
-        outcome: Outcome,
-        reason: str,
-        cause: Literal["", "microscope", "storage", "actor"] = "",
-    ) -> None:
-        """Decide how the run ends; the first failure stands, and a failure beats a stop."""
-        if self._ending is None or (outcome == "failed" and self._ending.outcome != "failed"):
-            self._ending = RunFinished(outcome=outcome, reason=reason, cause=cause)
+    def _end(self, outcome: Outcome, reason: str, cause: Cause = "") -> None:
+        """Decide how the run ends."""
+        if (what := self._microscope_busy_with or "").startswith("map"):
+            self._microscope_answered(what)  # the sampler hears of the end by itself
+        self._ending.decide(outcome, reason, cause)
 
     def _wind_up(self) -> Iterator[Effect]:
         self._phase = "resetting"
@@ -439,43 +459,23 @@ class PartitionScheduler:
 
     def _finished(self) -> Iterator[Effect]:
         self._phase = "ended"
-        if self._ending is not None:
-            yield self._ending
-
-    def _missing(self) -> str:
-        return f"{len(self._state.missed)} scans are missing" if self._state.missed else ""
+        if self._ending.fact is not None:
+            yield self._ending.fact
 
     # -- waiting for answers ------------------------------------------------------------------
 
     def _command(
-        self,
-        what: str,
-        order: MakeOrder,
-        within_s: float = ANSWER_S,
-        scan: Scan | None = None,
+        self, what: str, order: MakeOrder, within_s: float = ANSWER_S, scan: Scan | None = None
     ) -> Iterator[Effect]:
         """Give the microscope its one order."""
         self._microscope_busy_with = what
         self._idle_cause = None
-        yield from self._await(what, order, within_s, scan)
+        yield from self._unanswered.wait(what, order, within_s, scan)
 
     def _microscope_answered(self, what: str) -> None:
         self._unanswered.answered(what)
         if self._microscope_busy_with == what:
             self._microscope_busy_with = None
-
-    def _await(
-        self,
-        what: str,
-        order: MakeOrder,
-        within_s: float = ANSWER_S,
-        scan: Scan | None = None,
-        *,
-        order_now: bool = True,
-    ) -> Iterator[Effect]:
-        # A detection has one attempt more: the last says that it failed.
-        attempts = self._plan.scan_attempts + what.startswith("detect")
-        yield from self._unanswered.wait(what, order, attempts, within_s, scan, order_now=order_now)
 
     def _again(self, what: str, reason: str) -> Iterator[Effect]:
         """Order the same thing once more, or give it up."""

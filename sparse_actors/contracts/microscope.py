@@ -21,6 +21,8 @@ from sparse_actors.errors import CapabilityError
 from sparse_actors.geometry import PixelBox
 from sparse_actors.imaging import ScanTiming
 
+from .spectra import EnergyAxis, Spectra
+
 Image = NDArray[Any]
 """uint8 or uint16 pixels."""
 
@@ -50,6 +52,8 @@ class ScanLimits:
     pixel_type: Literal["uint8", "uint16"] = "uint8"
     timing: ScanTiming = ScanTiming()
     timing_source: Literal["measured", "declared", "unknown"] = "unknown"
+    spectrum_overhead_s: float = 0.0
+    """What a spectrum takes beside live and dead time: the beam moves and settles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,7 @@ class Capabilities:
     time_estimate: bool
     abort: bool
     limits: ScanLimits
+    spectra: bool = False
 
 
 class Microscope(ABC):
@@ -186,12 +191,49 @@ class Microscope(ABC):
         """Scan single pixels (n, 2) of x, y in the order given; returns (n,) values."""
         raise self._cannot("point_scan")
 
+    def energy_axis(self) -> EnergyAxis:
+        """Return the energy axis of every spectrum this instrument gives; it stays while connected."""
+        raise self._cannot("spectra")
+
+    def acquire_spectra(
+        self, points_px: NDArray[np.int64], live_time_s: NDArray[np.float64], window_px: tuple[int, int]
+    ) -> Spectra:
+        """Count X-rays with the beam at rest on one point after the other.
+
+        Parameters
+        ----------
+        points_px
+            (n, 2) of x, y on the grid `window_px`, n >= 1, in the order in which the beam goes
+            there. A point that is listed twice is measured twice.
+        live_time_s
+            (n,): how long the detector counts at each point, within the dwell limits of `limits`.
+            The beam rests there for it and the dead time; getting there takes
+            `limits.spectrum_overhead_s`.
+        window_px
+            (width, height) of the grid over the whole field of view.
+
+        Returns
+        -------
+        Spectra
+            n spectra in the order of the points, on `energy_axis()`; new arrays at every call, of
+            one type (uint16 or uint32) at all calls. `live_time_s` is what the detector kept.
+
+        Raises
+        ------
+        MicroscopeError
+            The acquisition failed or was aborted: none of its spectra is given, and all of it may
+            be tried again.
+        CapabilityError
+            A point, live time or grid is outside `limits`; nothing is exposed.
+        """
+        raise self._cannot("spectra")
+
     def estimate_time_s(self, box: PixelBox, dwell_ns: float, window_px: tuple[int, int]) -> float:
         """Return the instrument's own estimate for `scan_area`."""
         raise self._cannot("time_estimate")
 
     def abort(self) -> None:
-        """End the scan in flight from another thread; `scan_area` then raises MicroscopeError."""
+        """End the scan or spectra in flight from another thread; that call then raises MicroscopeError."""
         raise self._cannot("abort")
 
     # -- derived ----------------------------------------------------------------------------
@@ -221,6 +263,7 @@ class Microscope(ABC):
             time_estimate=self._has("estimate_time_s"),
             abort=self._has("abort"),
             limits=self.limits,
+            spectra=self._has("acquire_spectra") and self._has("energy_axis"),
         )
 
     def _has(self, method: str) -> bool:

@@ -8,11 +8,25 @@ from typing import Literal
 
 from sparse_actors.geometry import Panorama, PartitionId, PixelBox, TileIndex, TileOrder, partition_boxes
 from sparse_actors.imaging import Imaging, ScanTiming
-from sparse_actors.messages import MicroscopePrepared, MoveToTile, Scan, ScanId
+from sparse_actors.messages import MicroscopePrepared, MoveToTile, PrepareMicroscope, Scan, ScanId
 from sparse_actors.planning.seams import Seam, seams
 
 Merging = Literal["mask", "bounding_box", "greedy"]
 ScanOrderPolicy = Literal["paper", "hold_back"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldsPlan:
+    """Where maps are made once the survey is finished."""
+
+    where: Literal["field", "regions"]
+    """Whole tiles, without a survey; or the regions that the survey found."""
+    grid_px: tuple[int, int]
+    """(width, height): points of a map that would fill the whole field of view."""
+    largest: int | None = None
+    """Only so many regions, the largest of the run; None: all."""
+    time_s: float | None = None
+    """Beam time for all maps together; each field gets a share by its area."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +66,8 @@ class SurveyPlan:
     """No pixel shall get more over all exposures; needs the beam current. None: no limit."""
     until_tile: int | None = None
     """Only so many tiles, in scan order."""
+    fields: FieldsPlan | None = None
+    """Where maps are made; None: nowhere."""
 
     @cached_property
     def scale(self) -> int:
@@ -59,9 +75,14 @@ class SurveyPlan:
         return self.analysis.size_px[0] // self.fast.size_px[0]
 
     @cached_property
-    def tiles(self) -> tuple[TileIndex, ...]:
-        """The tiles to survey, in order."""
+    def all_tiles(self) -> tuple[TileIndex, ...]:
+        """The tiles of the run, in order."""
         return tuple(self.panorama.tiles(self.tile_order))[: self.until_tile]
+
+    @cached_property
+    def tiles(self) -> tuple[TileIndex, ...]:
+        """The tiles to survey, in order; none if whole tiles are mapped."""
+        return () if self.fields is not None and self.fields.where == "field" else self.all_tiles
 
     @cached_property
     def _boxes(self) -> tuple[PixelBox, ...]:
@@ -105,6 +126,8 @@ class SurveyPlan:
         if recorded not in (None, can.limits.pixel_type):
             given = can.limits.pixel_type
             return [f"the run holds {recorded} pixels and {microscope.name} now gives {given}"]
+        if self.fields is not None and not can.spectra:
+            return [f"[eds] is set and {microscope.name} gives no spectra: leave it out"]
         return [
             f"{key} is set and {microscope.name} cannot set it: leave it out"
             for key, value, is_possible in (
@@ -113,6 +136,14 @@ class SurveyPlan:
             )
             if value is not None and not is_possible
         ]
+
+    def prepare(self, attempt: int) -> PrepareMicroscope:
+        """Return the order that makes the microscope ready."""
+        return PrepareMicroscope(
+            attempt=attempt,
+            view_field_mm=self.panorama.tile_fov_mm[0],
+            scan_rotation_deg=self.panorama.rotation_deg,
+        )
 
     def move(self, tile: TileIndex, attempt: int) -> MoveToTile:
         """Return the order that brings a tile into the field of view, with its optics."""

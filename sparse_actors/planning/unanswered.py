@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -27,9 +28,17 @@ class Awaited:
 
 
 class Unanswered:
-    """All that is waited for, by a name such as ``scan r000c001p2``; its first word is the kind."""
+    """All that is waited for, by a name such as ``scan r000c001p2``; its first word is the kind.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    attempts
+        How often an order is given. A detection has one attempt more: the last says that it failed.
+        A map takes as long as it takes, and the sampler sees to it that its own orders are answered.
+    """
+
+    def __init__(self, attempts: int) -> None:
+        self._attempts = attempts
         self._awaited: dict[str, Awaited] = {}
 
     def __len__(self) -> int:
@@ -49,7 +58,6 @@ class Unanswered:
         self,
         what: str,
         order: MakeOrder,
-        attempts: int,
         within_s: float = ANSWER_S,
         scan: Scan | None = None,
         *,
@@ -57,6 +65,7 @@ class Unanswered:
     ) -> Iterator[Effect]:
         """Give an order and wait for its answer, unless it is waited for already."""
         if what not in self._awaited:
+            attempts = {"detect": self._attempts + 1, "map": sys.maxsize}.get(_kind(what), self._attempts)
             self._awaited[what] = Awaited(order, within_s, attempts, scan)
             if order_now:
                 yield order(1)

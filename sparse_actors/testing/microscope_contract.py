@@ -26,6 +26,8 @@ from sparse_actors.contracts.microscope import Image, Microscope
 from sparse_actors.errors import CapabilityError, MicroscopeError
 from sparse_actors.geometry import PixelBox, full_frame
 
+from .spectra_contract import SpectraContract
+
 BOXES: dict[str, Callable[[int, int], PixelBox]] = {
     "inside": lambda width, height: PixelBox(3, 4, 10, 6),
     "left edge": lambda width, height: PixelBox(0, 3, 5, 7),
@@ -53,11 +55,12 @@ OPTIONAL: dict[str, Callable[[Microscope], object]] = {
     "point_scan": lambda m: m.scan_points(np.zeros((1, 2), dtype=np.int64), 1000.0, (8, 8)),
     "time_estimate": lambda m: m.estimate_time_s(PixelBox(0, 0, 8, 8), 1000.0, (8, 8)),
     "abort": lambda m: m.abort(),
+    "spectra": lambda m: m.acquire_spectra(np.zeros((1, 2), dtype=np.int64), np.array([1e-3]), (8, 8)),
 }
 """Each optional capability and a call that needs it."""
 
 
-class MicroscopeContract:
+class MicroscopeContract(SpectraContract):
     """Subclass, supply the fixture `microscope`, and set what follows to what the instrument accepts."""
 
     window_px: ClassVar[tuple[int, int]] = (96, 64)
@@ -269,12 +272,12 @@ class MicroscopeContract:
         assert [type(error) for error in raised] == [MicroscopeError]
         assert self._scan(ready, PixelBox(0, 0, 4, 4)).shape == (4, 4)
 
-    @pytest.mark.parametrize("steps", range(6))
+    @pytest.mark.parametrize("steps", range(7))
     def test_reset_restores_whatever_was_done(self, microscope: Microscope, steps: int) -> None:
         """After a failure at any step of a run the state is as it was found."""
         microscope.connect()
         can, found = microscope.capabilities, microscope.get_state()
-        run: list[Callable[[], None]] = [microscope.prepare]
+        run: list[Callable[[], object]] = [microscope.prepare]
         run.append(lambda: microscope.move_stage(*self.positions_mm[1]))
         if can.working_distance:
             run.append(lambda: microscope.set_working_distance(11.0))
@@ -282,6 +285,8 @@ class MicroscopeContract:
             run.append(lambda: microscope.set_brightness_contrast(30.0, 35.0))
         if can.view_field:
             run.append(lambda: microscope.set_view_field(self.view_field_mm))
+        if can.spectra:
+            run.append(lambda: self._acquire(microscope, self._points()))
         for step in run[:steps]:
             step()
         microscope.reset_microscope(found)

@@ -1,0 +1,116 @@
+"""Which fields are mapped, and in what order: a fold of facts, as the survey's state is."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sparse_actors.geometry import PixelBox, TileIndex, full_frame
+from sparse_actors.messages import FieldId, FieldMapped, MapField, Message, RunStarted, SpectraRecorded
+from sparse_actors.planning.survey_plan import FieldsPlan, SurveyPlan
+from sparse_actors.planning.survey_state import SurveyState
+
+TRIES = 2
+"""So often a field is taken up in a session, if faults cut its map short."""
+
+
+class MapQueue:
+    """The fields of a run, once it is known where they are.
+
+    Parameters
+    ----------
+    plan
+        The run.
+    state
+        Where its survey stands; the regions are known when it is finished.
+    """
+
+    def __init__(self, plan: SurveyPlan, state: SurveyState) -> None:
+        self._plan = plan
+        self._state = state
+        self._mapped: set[FieldId] = set()
+        self._failures: Counter[FieldId] = Counter()
+        self._spent_s: dict[tuple[FieldId, int], float] = {}
+        self._fields: tuple[MapField, ...] | None = None
+
+    def learn(self, fact: Message) -> None:
+        """Take in one fact; a fact learnt twice changes nothing."""
+        match fact:
+            case FieldMapped(field=field, is_complete=True):
+                self._mapped.add(field.id)
+            case FieldMapped(field=field):
+                self._failures[field.id] += 1
+            case SpectraRecorded(field=field_id, batch=batch):
+                self._spent_s[field_id, batch] = fact.finished_s - fact.started_s
+            case RunStarted():
+                self._failures.clear()  # tried again in a new session
+            case _:
+                pass
+
+    @property
+    def _given_up(self) -> set[FieldId]:
+        return {field for field, failures in self._failures.items() if failures >= TRIES} - self._mapped
+
+    @property
+    def given_up(self) -> int:
+        """Number of fields whose map was cut short in this session and not taken up again."""
+        return len(self._given_up)
+
+    def next(self) -> MapField | None:
+        """Return the field to be mapped, None if there is no more; the survey must be finished."""
+        done = self._mapped | self._given_up
+        return next((field for field in self._all() if field.id not in done), None)
+
+    def time_for_s(self, field: MapField) -> float | None:
+        """Return the beam time of a field: its share, by area, of what is left; None for no limit."""
+        fields = self._plan.fields
+        if fields is None or fields.time_s is None:
+            return None
+        spent_s = sum(s for (other, _), s in self._spent_s.items() if other != field.id)
+        done = (self._mapped | self._given_up) - {field.id}
+        open_px = sum(one.box.area for one in self._all() if one.id not in done)
+        return max(0.0, fields.time_s - spent_s) * field.box.area / open_px
+
+    def _all(self) -> tuple[MapField, ...]:
+        if self._fields is None:
+            fields = self._plan.fields
+            if fields is None:
+                self._fields = ()
+            elif fields.where == "field":
+                box = full_frame(fields.grid_px)
+                self._fields = tuple(
+                    MapField(FieldId(tile, 0), box, fields.grid_px) for tile in self._plan.all_tiles
+                )
+            else:
+                self._fields = self._regions(fields)
+        return self._fields
+
+    def _regions(self, plan: FieldsPlan) -> tuple[MapField, ...]:
+        found = [
+            MapField(FieldId(tile, index), box, plan.grid_px)
+            for tile in self._plan.tiles
+            for index, box in enumerate(self._boxes(tile, plan.grid_px))
+        ]
+        if plan.largest is not None:
+            by_area = sorted(found, key=lambda field: -field.box.area)  # stable: the first of equals
+            chosen = {field.id for field in by_area[: plan.largest]}
+            found = [field for field in found if field.id in chosen]
+        return tuple(found)
+
+    def _boxes(self, tile: TileIndex, grid_px: tuple[int, int]) -> list[PixelBox]:
+        """Return the regions of a tile on the map grid; what one covers is not mapped in another too."""
+        size_px = self._plan.analysis.size_px
+        boxes: list[PixelBox] = []
+        for part in self._plan.parts(tile):
+            for scan in self._state.regions.get(part, ()):
+                box = _on_grid(scan.box, size_px, grid_px)
+                if not any(other.contains(box) for other in boxes):
+                    boxes.append(box)
+        return boxes
+
+
+def _on_grid(box: PixelBox, size_px: tuple[int, int], grid_px: tuple[int, int]) -> PixelBox:
+    """Return the points of the map grid that lie in a box of the analysis grid, at least one."""
+    (width, height), (columns, rows) = size_px, grid_px
+    left, top = box.left * columns // width, box.top * rows // height
+    right, bottom = -(-box.right * columns // width), -(-box.bottom * rows // height)
+    return PixelBox(left, top, right - left, bottom - top)

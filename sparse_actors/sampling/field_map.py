@@ -1,0 +1,206 @@
+"""The map of one field while it grows: which points next, what is known, when it is enough.
+
+What is chosen depends on nothing but the plan and the labels, batch by batch in order, however late
+and in whatever order they come: a run that was interrupted goes on exactly as it would have.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_actors.scan import MapField
+
+from .field_sampler import FieldSampler
+from .map_plan import MapPlan
+
+SURE = 0.99
+"""A point whose label is less certain than this asks for more time at the next."""
+UNSURE_SHARE = 0.02
+"""So many points may be less certain; more, and the live time grows, far fewer, and it shrinks."""
+LIVE_TIME_STEP = 1.25
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Points to be measured together, in the order of beam travel."""
+
+    number: int
+    points_px: NDArray[np.int64]
+    """(n, 2): x, y on the map grid of the whole field of view."""
+    live_time_s: NDArray[np.float64]
+    """(n,)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MapResult:
+    """The map of a field, and how good it is."""
+
+    points_px: NDArray[np.int64]
+    """(n, 2): the points of known phase; x, y on the map grid of the field of view."""
+    labels: NDArray[np.int64]
+    """(n,): 1..L, 0 fits none."""
+    phase_map: NDArray[np.uint8]
+    """(rows, columns): 1..L, 0 where nothing is known."""
+    confidence: NDArray[np.float32]
+    """(rows, columns): 0..1."""
+    erd: NDArray[np.float32]
+    """(rows, columns): expected reduction in distortion, px; 0 where measured."""
+    distortion: float
+    """Estimated share of wrong pixels; -1 where it cannot be told."""
+    distortion_range: tuple[float, float]
+    """95 % interval of it."""
+
+
+class FieldMap:
+    """One field: batches out, labels in.
+
+    Parameters
+    ----------
+    field
+        What is mapped.
+    plan
+        How.
+    within_s
+        Beam time for it, as counted by `learn`; None for no limit.
+    """
+
+    def __init__(self, field: MapField, plan: MapPlan, within_s: float | None = None) -> None:
+        self.field = field
+        self._plan = plan
+        self._within_s = within_s
+        # Fields differ in what is drawn at random, and each is the same in every session.
+        tile, index = field.id.tile, field.id.index
+        seed = int(np.random.SeedSequence([plan.seed, tile.row, tile.column, index]).generate_state(1)[0])
+        self._sampler = FieldSampler(
+            field.shape,
+            plan.model,
+            seed=seed,
+            start=plan.start,
+            start_fraction=plan.start_fraction,
+            budget_fraction=plan.fraction,
+        )
+        self._most_points = max(1, round(plan.fraction * field.box.area))
+        self._live_time_s = plan.live_time_s
+        self._chosen: dict[int, Batch] = {}
+        self._new: deque[Batch] = deque()
+        self._answers: dict[int, tuple[NDArray[np.int64], NDArray[np.float64], float]] = {}
+        self._told_points: list[NDArray[np.int64]] = []
+        self._told_labels: list[NDArray[np.int64]] = []
+        self._told = self._points = 0
+        self._spent_s = 0.0
+        self._unsure_share = UNSURE_SHARE
+        self.ended = ""
+        """Why no more points are chosen; empty as long as there are."""
+        for _ in range(plan.ahead):
+            self._choose()
+
+    @property
+    def points(self) -> int:
+        """Points whose label is known."""
+        return self._points
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every point that was chosen has its label."""
+        return bool(self.ended) and not self._chosen
+
+    def new_batches(self) -> list[Batch]:
+        """Return the batches chosen since the last call, to be measured in this order."""
+        batches = list(self._new)
+        self._new.clear()
+        return batches
+
+    def learn(
+        self, number: int, labels: NDArray[np.int64], confidence: NDArray[np.float64], beam_s: float
+    ) -> None:
+        """Take the labels of a batch; what follows from them waits until all earlier ones are known.
+
+        Parameters
+        ----------
+        number
+            Of the batch.
+        labels, confidence
+            (n,): 0 fits no phase.
+        beam_s
+            What the batch cost.
+        """
+        if number in self._chosen:
+            self._answers[number] = labels, confidence, beam_s
+        while self._told in self._answers:
+            self._tell(self._chosen.pop(self._told), *self._answers.pop(self._told))
+            self._told += 1
+            self._choose()
+
+    def _tell(
+        self, batch: Batch, labels: NDArray[np.int64], confidence: NDArray[np.float64], beam_s: float
+    ) -> None:
+        self._sampler.tell(self._local(batch.points_px), labels.astype(np.int32))
+        self._told_points.append(batch.points_px)
+        self._told_labels.append(labels)
+        self._points += len(labels)
+        self._spent_s += beam_s
+        self._adapt_live_time(labels, confidence)
+
+    def _choose(self) -> None:
+        """Choose one batch more, unless the map is to end."""
+        if self.ended:
+            return
+        under_way_s = sum(float(batch.live_time_s.sum()) for batch in self._chosen.values())
+        if self._within_s is not None and self._spent_s + under_way_s >= self._within_s:
+            self.ended = "time"
+            return
+        chosen = self._points + sum(len(batch.points_px) for batch in self._chosen.values())
+        wanted = min(self._plan.batch_points, self._most_points - chosen)
+        points = self._sampler.pick(wanted) if wanted > 0 else np.empty((0, 2), np.int64)
+        if not len(points):
+            self.ended = "points"
+            return
+        number = self._told + len(self._chosen)
+        batch = Batch(number, points + self._corner, np.full(len(points), self._live_time_s))
+        self._chosen[number] = batch
+        self._new.append(batch)
+
+    def _adapt_live_time(self, labels: NDArray[np.int64], confidence: NDArray[np.float64]) -> None:
+        shortest_s, longest_s = self._plan.live_time_range_s
+        known = labels > 0
+        if shortest_s == longest_s or not known.any():
+            return
+        weight = min(1.0, known.sum() / 50)  # the share among the last hundred points or so
+        self._unsure_share += weight * ((confidence[known] < SURE).mean() - self._unsure_share)
+        if self._unsure_share > UNSURE_SHARE:
+            self._live_time_s = min(longest_s, self._live_time_s * LIVE_TIME_STEP)
+        elif self._unsure_share < UNSURE_SHARE / 4:
+            self._live_time_s = max(shortest_s, self._live_time_s / LIVE_TIME_STEP)
+
+    @property
+    def _corner(self) -> NDArray[np.int64]:
+        return np.array([self.field.box.left, self.field.box.top])
+
+    def _local(self, points_px: NDArray[np.int64]) -> NDArray[np.int64]:
+        return points_px - self._corner
+
+    def result(self) -> MapResult:
+        """Return the map as it is now."""
+        return MapResult(
+            points_px=np.concatenate([np.empty((0, 2), np.int64), *self._told_points]),
+            labels=np.concatenate([np.empty(0, np.int64), *self._told_labels]),
+            phase_map=self.phase_map(),
+            confidence=self._sampler.vote_share().astype(np.float32),
+            erd=self.erd(),
+            distortion=-1.0,
+            distortion_range=(0.0, 1.0),
+        )
+
+    # -- what is known ------------------------------------------------------------------------
+
+    def phase_map(self) -> NDArray[np.uint8]:
+        """Return the map so far, (rows, columns): 1..L, 0 where nothing is known."""
+        return self._sampler.phase_map().astype(np.uint8)
+
+    def erd(self) -> NDArray[np.float32]:
+        """Return the expected reduction in distortion, (rows, columns) in px; 0 where measured."""
+        return self._sampler.erd_map().astype(np.float32)

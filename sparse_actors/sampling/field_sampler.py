@@ -1,0 +1,198 @@
+"""Which pixels of a field to measure next, while the labels of earlier ones may still be on their way."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparse_actors.contracts.classifier import FITS_NONE
+
+from .beam_path import beam_path
+from .erd_map import ErdMap
+from .erd_model import ErdModel
+from .start_points import StartKind, start_points
+
+_FREE, _PENDING, _TOLD = 0, 1, 2
+
+
+class FieldSampler:
+    """Picks the pixels of a phase map by their expected reduction in distortion (ERD).
+
+    The first picks are the start points. From then on each pick has the largest ERD given everything told so
+    far and, for the points picked and not yet told, the label that was predicted for them (`pending`). When
+    the label told is another one, everything that depends on it is computed again, so that the maps are those
+    of a new sampler that was told the same labels and no others.
+
+    Points are pixels (x, y) with the origin at the top left. What `pick` returns is determined by the
+    arguments of the constructor and the sequence of calls; the order of the points within a `tell` does not
+    matter. In more detail: the set of points picked next depends on the points told with their last labels,
+    on the points pending with the labels predicted when they were picked, and on how many start points were
+    picked; the order of the points in addition on the point picked last.
+
+    Parameters
+    ----------
+    shape
+        (rows, columns) of the field.
+    model
+        For labels.
+    seed
+        Of the start points.
+    mask
+        (rows, columns), which pixels belong to the field; None: all. It need not be one piece.
+    start, start_fraction
+        Kind of the start points, and how many, as a share of the field's pixels (at least one).
+    budget_fraction
+        The share of the field's pixels that will be measured in all.
+    excluded_label
+        Points with this label take no part in the reconstruction, and are not picked again; None: all do.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        model: ErdModel,
+        *,
+        seed: int,
+        mask: NDArray[np.bool_] | None = None,
+        start: StartKind = "halton",
+        start_fraction: float = 0.01,
+        budget_fraction: float = 0.2,
+        excluded_label: int | None = FITS_NONE,
+    ) -> None:
+        if model.values != "labels":
+            raise ValueError("a phase map needs a sampler trained on labels")
+        if not 0 < start_fraction <= budget_fraction <= 1:
+            raise ValueError(
+                f"expected 0 < start_fraction = {start_fraction} <= budget_fraction = {budget_fraction} <= 1"
+            )
+        self.shape = shape
+        self._map = ErdMap(shape, model, mask)
+        self._inside = np.ones(shape, np.bool_) if mask is None else mask.copy()
+        pixels = int(self._inside.sum())
+        if pixels == 0:
+            raise ValueError("the mask leaves no pixel")
+        self._seed = seed
+        self._excluded = excluded_label
+        points = start_points(start, self._inside, max(1, round(start_fraction * pixels)), seed)
+        self._start = points[beam_path(self._points_px(points), np.zeros(2, np.int64))]
+        self._started = 0
+        self._status = np.zeros(shape[0] * shape[1], np.uint8)
+        self._labels = np.zeros(len(self._status), np.int32)
+        self._last_px = np.zeros(2, np.int64)
+        self._unpredicted = self._start[:0]
+        """Points picked while nothing could be predicted for them."""
+        self.measured = 0
+        """How many points were told."""
+        self.pending = 0
+        """How many points were picked and not yet told."""
+
+    def pick(self, n: int) -> NDArray[np.int64]:
+        """Choose the next points to measure.
+
+        Returns
+        -------
+        numpy.ndarray
+            (m, 2), x and y, in the order of a short way of the beam; m < n only when no more are left.
+            Start points come first. As long as no label is known, points beyond them are picked at random.
+        """
+        start = self._next_start(n)
+        self._status[start] = _PENDING
+        more = self._next_by_erd(n - len(start)) if len(start) < n else start[:0]
+        chosen = np.concatenate([start, more])
+        self._status[chosen] = _PENDING
+        self.pending += len(chosen)
+        points_px = self._points_px(chosen)
+        if len(chosen):
+            self._last_px = points_px[-1]
+        return points_px
+
+    def tell(self, points_px: ArrayLike, labels: ArrayLike) -> None:
+        """Take in what was measured.
+
+        Parameters
+        ----------
+        points_px
+            (n, 2), x and y of different points in the field, picked or not, in any order. Of a point told
+            before the new label counts.
+        labels
+            (n,).
+
+        Raises
+        ------
+        ValueError
+            When a point is not in the field, or appears twice.
+        """
+        pixels = self._pixels(points_px)
+        told = np.asarray(labels, np.int32)
+        if told.shape != pixels.shape:
+            raise ValueError(f"{len(pixels)} points, but labels {told.shape}")
+        if len(np.unique(pixels)) < len(pixels):
+            raise ValueError("a point appears twice")
+        status = self._status[pixels]
+        self.pending -= int((status == _PENDING).sum())
+        self.measured += int((status != _TOLD).sum())
+        self._status[pixels] = _TOLD
+        self._labels[pixels] = told
+        self._map.update(pixels, told.astype(np.float32), told != self._excluded)
+
+    def predicted(self, points_px: ArrayLike) -> NDArray[np.int32]:
+        """Return the labels (n,) of the reconstruction at points; FITS_NONE while no label is known."""
+        return self._map.values[self._pixels(points_px)].astype(np.int32)
+
+    def phase_map(self) -> NDArray[np.int32]:
+        """Return the labels (rows, columns): as told at measured points, else the reconstruction.
+
+        The reconstruction is the label with the largest summed weight d^-2 of the ten nearest points.
+        FITS_NONE outside the mask.
+        """
+        phases = np.where(self._status == _TOLD, self._labels, self._map.values.astype(np.int32))
+        return np.where(self._inside, phases.reshape(self.shape), FITS_NONE).astype(np.int32)
+
+    def erd_map(self) -> NDArray[np.float32]:
+        """Return the ERD (rows, columns) in pixels; 0 at points picked or told and outside the mask."""
+        erd = self._map.erd.reshape(self.shape)
+        return np.where(np.isneginf(erd), np.float32(0), erd)
+
+    def vote_share(self) -> NDArray[np.float32]:
+        """Return the share of its votes (rows, columns), 0..1, that the reconstructed label has.
+
+        1 at measured and pending points, 0 outside the mask and while no label is known.
+        """
+        known = self._inside & (self._map.points > 0)
+        return np.where(known, 1 - self._map.dissent.reshape(self.shape), np.float32(0))
+
+    def _next_start(self, n: int) -> NDArray[np.int64]:
+        """Return up to n start points that were neither picked nor told."""
+        rest = self._start[self._started :]
+        if not len(rest):
+            return rest
+        free = np.flatnonzero(self._status[rest] == _FREE)[:n]
+        self._started = len(self._start) if len(free) < n else self._started + int(free[-1]) + 1
+        self._unpredicted = np.concatenate([self._unpredicted, rest[free]])
+        return rest[free]
+
+    def _next_by_erd(self, n: int) -> NDArray[np.int64]:
+        """Return up to n points of largest ERD in the order of a short way; random ones without any label."""
+        if self._map.points == 0:
+            free = np.flatnonzero((self._status == _FREE) & self._inside.ravel())
+            rng = np.random.default_rng([self._seed, self.measured + self.pending])
+            chosen = rng.choice(free, min(n, len(free)), replace=False)
+            self._unpredicted = np.concatenate([self._unpredicted, chosen])
+        else:
+            if len(self._unpredicted):
+                waiting = self._unpredicted[self._status[self._unpredicted] == _PENDING]
+                self._unpredicted = waiting[:0]
+                self._map.update(waiting, self._map.values[waiting], np.ones(len(waiting), np.bool_))
+            chosen = self._map.pick(n)
+        return chosen[beam_path(self._points_px(chosen), self._last_px)]
+
+    def _points_px(self, pixels: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.stack([pixels % self.shape[1], pixels // self.shape[1]], axis=1)
+
+    def _pixels(self, points_px: ArrayLike) -> NDArray[np.int64]:
+        points = np.asarray(points_px, np.int64).reshape(-1, 2)
+        x, y = points.T
+        rows, columns = self.shape
+        if not ((x >= 0) & (x < columns) & (y >= 0) & (y < rows)).all():
+            raise ValueError(f"a point is outside the field of {columns} x {rows} pixels")
+        return y * columns + x
