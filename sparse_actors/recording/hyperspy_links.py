@@ -24,15 +24,15 @@ def add_experiments(file: Any, folder: RunFolder, tiles: list[TileIndex]) -> Non
         return
     entry = file["entry"]
     stack = entry["measurement/event_fast/image_fast/stack_2d"]
-    fast = _signal(experiments, "tiles_fast")
+    fast = signal(experiments, "tiles_fast")
     fast["data"] = h5py.ExternalLink(f"{folder.data.name}/{folder.packed_fast.name}", "/real")
-    _axis(fast, 0, "tile", len(tiles), 1.0, "", navigate=True)
-    _axis(fast, 1, "y", len(stack["axis_j"]), _step(stack["axis_j"]), "µm")
-    _axis(fast, 2, "x", len(stack["axis_i"]), _step(stack["axis_i"]), "µm")
-    overview = _signal(experiments, "overview")
+    axis(fast, 0, "tile", len(tiles), 1.0, "", navigate=True)
+    axis(fast, 1, "y", len(stack["axis_j"]), _step(stack["axis_j"]), "µm")
+    axis(fast, 2, "x", len(stack["axis_i"]), _step(stack["axis_i"]), "µm")
+    overview = signal(experiments, "overview")
     overview["data"] = entry["overview/data"]
-    _axis(overview, 0, "y", len(entry["overview/y"]), _step(entry["overview/y"]), "µm")
-    _axis(overview, 1, "x", len(entry["overview/x"]), _step(entry["overview/x"]), "µm")
+    axis(overview, 0, "y", len(entry["overview/y"]), _step(entry["overview/y"]), "µm")
+    axis(overview, 1, "x", len(entry["overview/x"]), _step(entry["overview/x"]), "µm")
 
 
 def write_sidecar(folder: RunFolder) -> None:
@@ -46,29 +46,40 @@ def write_sidecar(folder: RunFolder) -> None:
     disk.publish(temporary, folder.hyperspy)
 
 
-def _signal(experiments: Any, name: str) -> Any:
+def signal(experiments: Any, name: str, signal_type: str = "") -> Any:
+    """Make the group of a signal, without its data and axes."""
     group = experiments.create_group(name)
     group.attrs["package"] = group.attrs["package_version"] = ""
     group.create_group("original_metadata")
     group.create_group("metadata/General").attrs["title"] = name
-    group.create_group("metadata/Signal").attrs["signal_type"] = ""
+    group.create_group("metadata/Signal").attrs["signal_type"] = signal_type
     return group
 
 
-def _axis(
-    signal: Any, number: int, name: str, size: int, scale: float, units: str, *, navigate: bool = False
+def axis(
+    signal: Any,
+    number: int,
+    name: str,
+    size: int,
+    scale: float,
+    units: str,
+    *,
+    navigate: bool = False,
+    offset: float = 0.0,
+    is_binned: bool = False,
 ) -> None:
+    """Describe an axis of a signal."""
     signal.create_group(f"axis-{number}").attrs.update(
         _type="UniformDataAxis",
         name=name,
         size=size,
         scale=scale,
-        offset=0.0,
+        offset=offset,
         units=units,
         navigate=np.bool_(navigate),
-        is_binned=np.bool_(False),
+        is_binned=np.bool_(is_binned),
     )
 
 
-def _step(axis: Any) -> float:
-    return float(axis[1] - axis[0]) if len(axis) > 1 else 1.0
+def _step(values: Any) -> float:
+    return float(values[1] - values[0]) if len(values) > 1 else 1.0

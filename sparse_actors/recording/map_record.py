@@ -1,0 +1,98 @@
+"""The maps of a run, folded from its journal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_actors.contracts.spectra import EnergyAxis
+from sparse_actors.errors import JournalError
+from sparse_actors.messages import (
+    FieldId,
+    FieldMapped,
+    Message,
+    PhaseProposed,
+    SpectraClassified,
+    SpectraRecorded,
+    SpotsStarted,
+    WorkerJoined,
+)
+
+from .packed_spectra import PackedSpectra
+from .run_folder import RunFolder
+from .spectra import SpectraStore
+
+
+@dataclass(slots=True)
+class MapRecord:
+    """What was measured for maps, and what came of it."""
+
+    folder: Path
+    batches: dict[tuple[FieldId, int], SpectraRecorded] = field(default_factory=dict)
+    """Whose spectra are safe, in the order of recording."""
+    classified: dict[tuple[FieldId, int], SpectraClassified] = field(default_factory=dict)
+    mapped: dict[FieldId, FieldMapped] = field(default_factory=dict)
+    """The last map of each field; a run that was killed in a field has none of it before it is resumed."""
+    phases: tuple[str, ...] = ()
+    """Names; label 1 is the first."""
+    beam_s: float = 0.0
+    """Live time of all spots that the beam set out for, recorded or not."""
+    spots_started: int = 0
+
+    def take(self, message: Message) -> None:
+        """Take in one message of the journal."""
+        match message:
+            case WorkerJoined(phases=phases) if not self.phases:
+                self.phases = phases
+            case PhaseProposed(label=label, name=name):
+                self.phases = (*self.phases[: label - 1], name)
+            case SpotsStarted(live_time_s=live_time_s):
+                self.beam_s += float(live_time_s.sum())
+                self.spots_started += len(live_time_s)
+            case SpectraRecorded(field=field_id, batch=batch):
+                self.batches[field_id, batch] = message
+            case SpectraClassified(field=field_id, batch=batch):
+                self.classified[field_id, batch] = message
+            case FieldMapped(field=map_field):
+                self.mapped[map_field.id] = message
+            case _:
+                pass
+
+    @property
+    def spots_recorded(self) -> int:
+        """Number of spectra on disk."""
+        return sum(len(batch.points_px) for batch in self.batches.values())
+
+    def of_field(self, field_id: FieldId) -> list[SpectraRecorded]:
+        """Return the recorded batches of a field, in order."""
+        return [recorded for (of, _), recorded in sorted(self.batches.items()) if of == field_id]
+
+    def spectra(self, recorded: SpectraRecorded) -> tuple[NDArray[Any], EnergyAxis]:
+        """Return the counts (n, channels) of a batch and their energy axis, checked.
+
+        Raises
+        ------
+        JournalError
+            They are missing, or not those that were recorded.
+        """
+        folder = RunFolder(self.folder)
+        if folder.slab(recorded.slab).exists():
+            return SpectraStore(self.folder).read(recorded)
+        return PackedSpectra(folder.packed_spectra).read(recorded)
+
+    def labels_of(self, field_id: FieldId) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return points (n, 2) and labels (n,) of a field that was mapped.
+
+        Raises
+        ------
+        JournalError
+            No map of it has ended.
+        """
+        if field_id not in self.mapped:
+            raise JournalError(f"there is no map of {field_id} yet: resume the run")
+        mapped = self.mapped[field_id]
+        return mapped.points_px, mapped.labels
