@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,7 +138,7 @@ def run_survey(
     """
     folder = RunFolder(out or new_folder(config))
     with ExitStack() as stack:
-        journal, number, config, note = open_session(folder, config, resume=resume, given=given)
+        journal, number, config, lost, note = open_session(folder, config, resume=resume, given=given)
         stack.callback(journal.close)
         clock = Clock()
         stack.callback(clock.close)
@@ -167,16 +167,15 @@ def run_survey(
             structlog.get_logger().warning(note)
         known = read_times(times_folder, config.microscope)
         survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile), known)
-        result = replace(survey.run(started, observe), note=note)
+        result = replace(survey.run((started, *lost), observe), note=note)
         if times_folder is not None:
             _keep_times(times_folder, config, folder, known)
     try:
-        finalize(folder.path)
+        problems = finalize(folder.path)
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
-        problem = f"the result file was not written ({cause}); resume to try again"
-        result = replace(result, problems=(*result.problems, problem))
-    return result
+        problems = (f"the result file was not written ({cause}); resume to try again",)
+    return replace(result, problems=(*result.problems, *problems))
 
 
 class _Survey:
@@ -241,8 +240,8 @@ class _Survey:
         self._worker_is_ready = threading.Event()
         self._lost_reasons: list[str] = []
 
-    def run(self, started: RunStarted, observe: Tap | None) -> RunResult:
-        """Start everything, wait for the end, stop everything in reverse."""
+    def run(self, begun: Iterable[Message], observe: Tap | None) -> RunResult:
+        """Say what is journaled of this session, start everything, wait for the end, stop all in reverse."""
         self._bus.tap(self._watch)
         if observe:
             self._bus.tap(observe)
@@ -251,7 +250,8 @@ class _Survey:
             for shell in self._shells:
                 self._bus.attach(shell)
             self._bus.attach(self._pool)
-            self._bus.publish(started)
+            for fact in begun:
+                self._bus.publish(fact)
             self._pool.start()
             with _signals(self._stop):
                 recorder, *others = self._shells

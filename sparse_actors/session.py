@@ -7,8 +7,9 @@ from pathlib import Path
 
 from sparse_actors.config import Config, parse_config
 from sparse_actors.errors import ConfigError
-from sparse_actors.messages import RunStarted
+from sparse_actors.messages import ImagesLost, RunStarted
 from sparse_actors.recording.journal import Journal
+from sparse_actors.recording.lost_images import lost_images
 from sparse_actors.recording.run_folder import RunFolder
 
 
@@ -20,7 +21,7 @@ def new_folder(config: Config) -> Path:
 
 def open_session(
     folder: RunFolder, config: Config, *, resume: bool, given: str
-) -> tuple[Journal, int, Config, str]:
+) -> tuple[Journal, int, Config, list[ImagesLost], str]:
     """Begin or take up a run.
 
     Parameters
@@ -36,7 +37,8 @@ def open_session(
     -------
     tuple
         The journal, open for writing; the number of this session; the configuration, a resumed run
-        keeping its grid of tiles although its corners were set anew; and what had to be mended.
+        keeping its grid of tiles although its corners were set anew; which images were lost since, as
+        journaled; and in words what had to be mended.
 
     Raises
     ------
@@ -53,17 +55,23 @@ def open_session(
         try:
             if sessions:
                 config = _fitted(parse_config(sessions[-1].config_toml), config)
+            lost = lost_images(folder.path)
+            for fact in lost:
+                journal.append(fact)
+            journal.sync()
         except BaseException:
             journal.close()
             raise
         folder.config_resolved.write_text(config.to_toml(), encoding="utf-8")
-        return journal, len(sessions), config, note or ""
+        notes = [note] if note else []
+        notes += [f"{len(f.scan_ids)} scans of {f.slab} are to be exposed again: {f.reason}" for f in lost]
+        return journal, len(sessions), config, lost, "\n".join(notes)
     if folder.journal.exists():
         raise ConfigError(f"{folder.path} holds a run already: --resume goes on with it, --out names another")
     folder.create()
     folder.config_given.write_text(given or config.to_toml(), encoding="utf-8")
     folder.config_resolved.write_text(config.to_toml(), encoding="utf-8")
-    return Journal.create(folder.journal), 0, config, ""
+    return Journal.create(folder.journal), 0, config, [], ""
 
 
 def _fitted(before: Config, now: Config) -> Config:

@@ -12,6 +12,7 @@ from sparse_actors.messages import (
     ActorFailed,
     ConfirmRecorded,
     DetectionFailed,
+    ImagesLost,
     Message,
     MessageDropped,
     MessageRefused,
@@ -119,6 +120,10 @@ class Recorder:
                     self._slabs |= {scan.id: (slab, scan) for scan in scans}
                 case Recorded(scan_id=scan_id):
                     self._recorded[scan_id] = fact
+                case ImagesLost(scan_ids=scan_ids):
+                    for scan_id in scan_ids:
+                        self._recorded.pop(scan_id, None)
+                        self._slabs.pop(scan_id, None)
                 case _:
                     pass
 
@@ -151,7 +156,7 @@ class Recorder:
             try:
                 self._store.reserve(order.slab, order.scans, order.pixel_type)
                 self._commit(reserved)
-            except OSError as error:
+            except (OSError, JournalError) as error:
                 return RecordingFailed(slab=order.slab, reason=_described(error), is_disk_error=True)
             self._slabs |= {scan.id: (order.slab, scan) for scan in order.scans}
         return reserved

@@ -12,6 +12,7 @@ from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.imaging import Imaging, ScanTiming
 from sparse_actors.messages import (
     DetectionFailed,
+    ImagesLost,
     Message,
     MicroscopeIdle,
     MicroscopePrepared,
@@ -170,6 +171,11 @@ class Progress:
                 self._recorded.add(scan_id)
                 self._missed.discard(scan_id)
                 self._geometry.pop(scan_id, None)
+            case ImagesLost(scan_ids=scan_ids):
+                self._recorded.difference_update(scan_ids)
+                self._done -= {scan_id.partition.tile for scan_id in scan_ids}
+                # Attempts are counted anew, so the next exposure must not be taken for the one that was lost.
+                self._exposures = {key for key in self._exposures if key[0] not in scan_ids}
             case RegionsPlanned(partition=partition, scans=scans, left_out=left_out):
                 self._regions[partition] = len(scans)
                 self._left_out_pixels[partition] = sum(box.area for box in left_out)

@@ -25,7 +25,7 @@ from sparse_actors.messages import Scan
 
 from . import disk
 from .run_folder import RunFolder
-from .slabs import PIXELS, dataset_names, describe, mask_table, pixel_bytes
+from .slabs import DAMAGE, PIXELS, dataset_names, describe, mask_table, pixel_bytes
 
 CHUNK_PX = 512
 FILTERS: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
@@ -49,6 +49,11 @@ class PackedFile:
     ----------
     path
         May not exist: then it holds nothing.
+
+    Raises
+    ------
+    JournalError, OSError
+        It is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,10 +61,13 @@ class PackedFile:
         self.checksums: dict[str, int] = {}
         self.places: dict[str, tuple[str, int]] = {}
         if path.exists():
-            with h5py.File(path, "r") as file:
-                scans = file["scans"]
-                columns = [scans[k].asstr()[()] for k in ("scan_id", "path")]
-                columns += [scans[k][()].tolist() for k in ("plane", "crc32")]
+            try:
+                with h5py.File(path, "r") as file:
+                    scans = file["scans"]
+                    columns = [scans[k].asstr()[()] for k in ("scan_id", "path")]
+                    columns += [scans[k][()].tolist() for k in ("plane", "crc32")]
+            except DAMAGE as error:
+                raise JournalError(f"{path} is not a packed file of sparse-actors: {error}") from None
             for scan_id, dataset, plane, checksum in zip(*columns, strict=True):
                 self.places[scan_id] = (dataset, plane)
                 self.checksums[scan_id] = checksum
@@ -70,14 +78,13 @@ class PackedFile:
             name, plane = self.places[str(scan.id)]
         except KeyError:
             raise JournalError(f"no pixels of scan {scan.id} in {self.path}") from None
-        with h5py.File(self.path, "r") as file:
-            dataset = file[name]
-            image: NDArray[Any] = dataset[(plane, *scan.box.slices)] if plane >= 0 else dataset[()]
+        try:
+            with h5py.File(self.path, "r") as file:
+                dataset = file[name]
+                image: NDArray[Any] = dataset[(plane, *scan.box.slices)] if plane >= 0 else dataset[()]
+        except DAMAGE as error:
+            raise JournalError(f"scan {scan.id} in {self.path}: {error}") from None
         return image[scan.mask()] if scan.mask_boxes else image
-
-    def holds(self, images: Sequence[Packable]) -> bool:
-        """Whether the file holds exactly these images."""
-        return bool(images) and self.checksums == {str(image.scan.id): image.crc32 for image in images}
 
 
 class PackedImages:
@@ -95,13 +102,21 @@ class PackedImages:
         return self._files[path].read(scan)
 
 
+def is_packed(path: Path, images: Sequence[Packable]) -> bool:
+    """Whether a packed file holds exactly these images; one that is damaged holds none."""
+    try:
+        return PackedFile(path).checksums == {str(image.scan.id): image.crc32 for image in images}
+    except (JournalError, OSError):
+        return False
+
+
 def pack_fast(path: Path, images: Sequence[Packable]) -> list[TileIndex]:
     """Pack the fast images unless `path` holds them already; returns the tile of each plane.
 
     A partition that is missing is 0 in its tile's plane.
     """
     tiles = sorted({image.scan.id.partition.tile for image in images})
-    if not images or PackedFile(path).holds(images):
+    if not images or is_packed(path, images):
         return tiles
     sizes = {(image.scan.imaging.size_px, image.pixel_type) for image in images}
     if len(sizes) != 1:
@@ -145,7 +160,7 @@ def region_paths(scans: Sequence[Scan]) -> list[str]:
 
 def pack_regions(path: Path, images: Sequence[Packable]) -> None:
     """Pack the rescans unless `path` holds them already."""
-    if not images or PackedFile(path).holds(images):
+    if not images or is_packed(path, images):
         return
 
     def fill(file: Any) -> dict[str, tuple[str, int]]:

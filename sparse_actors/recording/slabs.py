@@ -25,6 +25,8 @@ from sparse_actors.messages import Scan
 
 from . import disk
 
+DAMAGE = (KeyError, TypeError, ValueError, RuntimeError)
+"""What h5py raises, beside OSError, at a file that is not what it was."""
 STATE = np.dtype([("is_recorded", "<u4"), ("crc32", "<u4")])
 PIXELS: dict[str, np.dtype[Any]] = {"uint8": np.dtype("u1"), "uint16": np.dtype("<u2")}
 
@@ -97,7 +99,7 @@ class Slab:
                         state_offset=state_start + index * STATE.itemsize,
                     )
                     self.descriptions[scan_id] = _description(dataset, file["mask_boxes"].get(name))
-        except (KeyError, TypeError) as error:
+        except DAMAGE as error:
             raise JournalError(f"{path} is not a slab of sparse-actors: {error}") from None
 
     @classmethod
