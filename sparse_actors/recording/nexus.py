@@ -23,6 +23,7 @@ from sparse_actors.version import VERSION
 
 from . import disk
 from .dose_maps import beam_current_pa, dose_overview
+from .hdf5_file import written
 from .hyperspy_links import add_experiments, write_sidecar
 from .mosaic import Mosaic
 from .packed import CHUNK_PX, FILTERS, Packable, is_packed, pack_fast, pack_regions, region_paths
@@ -108,7 +109,7 @@ def _remove_slabs(record: RunRecord) -> None:
 def _write_master(record: RunRecord, tiles: list[TileIndex]) -> None:
     path = record.folder.nexus
     temporary = path.with_name(path.name + ".tmp")
-    with h5py.File(temporary, "w") as file:
+    with written(temporary) as (file, _):
         file.attrs.update(
             NX_class="NXroot",
             default="entry",
@@ -133,7 +134,7 @@ def _write_master(record: RunRecord, tiles: list[TileIndex]) -> None:
             panorama = file["entry/panorama_fast/data"]
             factor = -(-max(panorama.shape) // OVERVIEW_MAX_PX)
             picture = _reduced(panorama, factor)
-    with h5py.File(temporary, "r+") as file:
+    with written(temporary, "r+") as (file, _):
         if tiles:
             _write_overview(file["entry"], record, picture, factor)
         add_experiments(file, record.folder, tiles)

@@ -9,6 +9,8 @@ level 1 with shuffle, the one filter that every HDF5 reader has.
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +26,13 @@ from sparse_actors.geometry import TileIndex
 from sparse_actors.messages import Scan
 
 from . import disk
+from .hdf5_file import written
 from .run_folder import RunFolder
 from .slabs import DAMAGE, PIXELS, dataset_names, describe, mask_table, pixel_bytes
 
 CHUNK_PX = 512
+MOST_PER_PIXEL_BYTE, MOST_PER_IMAGE_BYTES = 1.01, 8192
+"""What packing takes where nothing is gained: gzip's frame of each chunk, and the description of an image."""
 FILTERS: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 
@@ -123,7 +128,7 @@ def pack_fast(path: Path, images: Sequence[Packable]) -> list[TileIndex]:
         raise JournalError(f"fast scans of one run differ in grid or pixel type: {sorted(sizes)}")
     ((width, height), pixel_type) = sizes.pop()
 
-    def fill(file: Any) -> dict[str, tuple[str, int]]:
+    def fill(file: Any, check: Callable[[], None]) -> dict[str, tuple[str, int]]:
         stack = file.create_dataset(
             "real",
             shape=(len(tiles), height, width),
@@ -139,6 +144,7 @@ def pack_fast(path: Path, images: Sequence[Packable]) -> list[TileIndex]:
                     frame[image.scan.box.slices] = _painted(image)
                     places[str(image.scan.id)] = ("real", plane)
             stack[plane] = frame
+            check()
         return places
 
     _pack(path, images, fill)
@@ -163,7 +169,7 @@ def pack_regions(path: Path, images: Sequence[Packable]) -> None:
     if not images or is_packed(path, images):
         return
 
-    def fill(file: Any) -> dict[str, tuple[str, int]]:
+    def fill(file: Any, check: Callable[[], None]) -> dict[str, tuple[str, int]]:
         places = {}
         for image, name in zip(images, region_paths([image.scan for image in images]), strict=True):
             box = image.scan.box
@@ -177,6 +183,7 @@ def pack_regions(path: Path, images: Sequence[Packable]) -> None:
             if image.scan.mask_boxes:
                 file.create_dataset(f"mask_boxes/{name}", data=mask_table(image.scan))
             places[str(image.scan.id)] = (name, -1)
+            check()
         return places
 
     _pack(path, images, fill)
@@ -193,13 +200,16 @@ def _painted(image: Packable) -> NDArray[Any]:
 
 
 def _pack(
-    path: Path, images: Sequence[Packable], fill: Callable[[Any], Mapping[str, tuple[str, int]]]
+    path: Path,
+    images: Sequence[Packable],
+    fill: Callable[[Any, Callable[[], None]], Mapping[str, tuple[str, int]]],
 ) -> None:
     """Write a packed file, read it back against the journal's checksums, and give it its name."""
+    _require_space(path.parent, images)
     temporary = path.with_name(path.name + ".tmp")
-    with h5py.File(temporary, "w") as file:
+    with written(temporary) as (file, check):
         file.attrs["creator"] = "sparse-actors"
-        places = fill(file)
+        places = fill(file, check)
         ids = [str(image.scan.id) for image in images]
         text = h5py.string_dtype()
         file.create_dataset("scans/scan_id", data=ids, dtype=text)
@@ -211,3 +221,16 @@ def _pack(
         if crc32(pixel_bytes(packed.read(image.scan))) != image.crc32:
             raise JournalError(f"{temporary}: scan {image.scan.id} does not read back as it was written")
     disk.publish(temporary, path)
+
+
+def _require_space(folder: Path, images: Sequence[Packable]) -> None:
+    """Raise OSError where images might not fit if they cannot be compressed at all."""
+    pixels = sum(image.scan.box.area * PIXELS[image.pixel_type].itemsize for image in images)
+    needed = round(MOST_PER_PIXEL_BYTE * pixels) + MOST_PER_IMAGE_BYTES * len(images)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"packing needs up to {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free",
+            str(folder),
+        )
