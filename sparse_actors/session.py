@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -20,7 +21,12 @@ def new_folder(config: Config) -> Path:
 
 
 def open_session(
-    folder: RunFolder, config: Config, *, resume: bool, given: str
+    folder: RunFolder,
+    config: Config,
+    *,
+    resume: bool,
+    given: str,
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> tuple[Journal, int, Config, list[ImagesLost], str]:
     """Begin or take up a run.
 
@@ -32,6 +38,8 @@ def open_session(
         Go on with the run in the folder.
     given
         The text of the configuration file, kept with a new run.
+    is_stopping
+        Whether the session is to end before it began: then images need not be looked for.
 
     Returns
     -------
@@ -55,7 +63,7 @@ def open_session(
         try:
             if sessions:
                 config = _fitted(parse_config(sessions[-1].config_toml), config)
-            lost = lost_images(folder.path)
+            lost = lost_images(folder.path, is_stopping)
             for fact in lost:
                 journal.append(fact)
             journal.sync()

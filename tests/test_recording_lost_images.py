@@ -147,7 +147,7 @@ def test_lost_images_are_exposed_again_and_nothing_else(
 ) -> None:
     with monkeypatch.context() as patch:
         if not is_packed:
-            patch.setattr(app, "finalize", lambda folder: ())
+            patch.setattr(app, "finalize", lambda folder, check: ())
         assert survey(tmp_path).outcome == "completed"
     record = RunRecord.open(tmp_path / "run")
     before = dict(record.recorded)

@@ -52,6 +52,7 @@ def run_shown(
             until_tile=until_tile,
             observe=display.observe,
             times_folder=times,
+            say=lambda text: console.print(text, style="yellow", markup=False, soft_wrap=True),
         )
         figures = display.figures()
     console.print(summary(figures, result.outcome, result.reason, result.folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from sparse_actors.errors import JournalError
@@ -12,8 +13,15 @@ from .run_record import RunRecord
 from .slabs import Slab
 
 
-def lost_images(folder: Path) -> list[ImagesLost]:
+def lost_images(folder: Path, is_stopping: Callable[[], bool] = lambda: False) -> list[ImagesLost]:
     """Read every recorded image, and look for the room of every scan that is not recorded; changes nothing.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    is_stopping
+        Asked before each slab; True ends the search early.
 
     Returns
     -------
@@ -28,6 +36,8 @@ def lost_images(folder: Path) -> list[ImagesLost]:
     record = RunRecord.open(folder)
     found = []
     for name, slab in record.slabs.items():
+        if is_stopping():
+            break
         lost: list[ScanId] = []
         reasons: list[str] = []
         room: str | None = None

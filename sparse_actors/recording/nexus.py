@@ -8,6 +8,7 @@ one, which every viewer draws quickly.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,19 @@ from .tables import (
 OVERVIEW_MAX_PX = 4096
 
 
-def finalize(folder: Path) -> tuple[str, ...]:
+def finalize(folder: Path, check: Callable[[], None] = lambda: None) -> tuple[str, ...]:
     """Pack the recorded images and write `run.nxs` and `run.hspy`.
 
     May be repeated, also for a run that is to be resumed, and may be killed at any moment: each file
     appears whole or not at all. Slabs of a completed run are removed once all their images are packed
     and were read back.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    check
+        Called between images; may raise KeyboardInterrupt to end this.
 
     Returns
     -------
@@ -66,10 +74,12 @@ def finalize(folder: Path) -> tuple[str, ...]:
     record.folder.data.mkdir(exist_ok=True)
     fast, rescans = record.folder.packed_fast, record.folder.packed_regions
     for path, is_fast in ((fast, True), (rescans, False)):
-        if not is_packed(path, _packables(record, is_fast=is_fast)):
-            _leave_out_damaged(record, is_fast=is_fast)
-    tiles = pack_fast(fast, _packables(record, is_fast=True))
-    pack_regions(rescans, _packables(record, is_fast=False))
+        check()
+        if not is_packed(path, _packables(record, check, is_fast=is_fast)):
+            _leave_out_damaged(record, check, is_fast=is_fast)
+    tiles = pack_fast(fast, _packables(record, check, is_fast=True))
+    pack_regions(rescans, _packables(record, check, is_fast=False))
+    check()
     _write_master(record, tiles)
     write_sidecar(record.folder)
     if record.outcome is not None and record.outcome.outcome == "completed":
@@ -77,23 +87,28 @@ def finalize(folder: Path) -> tuple[str, ...]:
     return tuple(f"scan {scan_id} is left out of the result: {why}" for scan_id, why in record.lost.items())
 
 
-def _packables(record: RunRecord, *, is_fast: bool) -> list[Packable]:
-    return [_packable(record, scan) for scan in recorded_scans(record) if scan.id.is_fast is is_fast]
+def _packables(record: RunRecord, check: Callable[[], None], *, is_fast: bool) -> list[Packable]:
+    return [_packable(record, scan, check) for scan in recorded_scans(record) if scan.id.is_fast is is_fast]
 
 
-def _leave_out_damaged(record: RunRecord, *, is_fast: bool) -> None:
+def _leave_out_damaged(record: RunRecord, check: Callable[[], None], *, is_fast: bool) -> None:
     """Read all fast images or all rescans, and count those as lost that are not what was recorded."""
     for scan_id in [scan_id for scan_id in record.recorded if scan_id.is_fast is is_fast]:
+        check()
         try:
             record.image(scan_id)
         except (JournalError, OSError) as error:
             record.lose(scan_id, str(error))
 
 
-def _packable(record: RunRecord, scan: Scan) -> Packable:
+def _packable(record: RunRecord, scan: Scan, check: Callable[[], None]) -> Packable:
     recorded = record.recorded[scan.id]
-    pixel_type = record.slabs[recorded.slab].pixel_type
-    return Packable(scan, pixel_type, recorded.crc32, lambda: record.image(scan.id))
+
+    def read() -> NDArray[Any]:
+        check()
+        return record.image(scan.id)
+
+    return Packable(scan, record.slabs[recorded.slab].pixel_type, recorded.crc32, read)
 
 
 def _remove_slabs(record: RunRecord) -> None:
