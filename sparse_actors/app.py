@@ -143,10 +143,21 @@ def run_survey(
     """
     folder = RunFolder(out or new_folder(config))
     with StopSignals() as signals, ExitStack() as stack:
-        journal, number, config, lost, note = open_session(
-            folder, config, resume=resume, given=given, is_stopping=lambda: signals.count > 0
+        session = open_session(
+            folder,
+            config,
+            resume=resume,
+            given=given,
+            plan_of=lambda config: survey_plan(config, until_tile),
+            is_stopping=lambda: signals.count > 0,
         )
+        journal, config = session.journal, session.config
         stack.callback(journal.close)
+        if session.is_finished:
+            stack.close()
+            reason = "it was finished before and is left as it is"
+            finished = RunResult("completed", reason, "", folder.path, note=session.note)
+            return _with_result(finished, folder, signals)
         clock = Clock()
         stack.callback(clock.close)
         log_file = stack.enter_context(folder.log.open("a", encoding="utf-8"))
@@ -162,7 +173,7 @@ def run_survey(
         )
         started = RunStarted(
             name=config.run.name,
-            session=number,
+            session=session.number,
             started_s=clock.now(),
             seed=config.run.seed,
             version=VERSION,
@@ -170,11 +181,11 @@ def run_survey(
         )
         journal.append(started)
         journal.sync()
-        if note:
-            structlog.get_logger().warning(note)
+        if session.note:
+            structlog.get_logger().warning(session.note)
         known = read_times(times_folder, config.microscope)
         survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile), known, signals, say)
-        result = replace(survey.run((started, *lost), observe), note=note)
+        result = replace(survey.run((started, *session.lost), observe), note=session.note)
         if times_folder is not None:
             _keep_times(times_folder, config, folder, known)
         stack.close()
