@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from sparse_actors.actors.region_planner import RegionPlanner
 from sparse_actors.actors.slads_sampler import SladsSampler
 from sparse_actors.actors.time_keeper import TimeKeeper
 from sparse_actors.config import Config
-from sparse_actors.errors import CapabilityError
+from sparse_actors.ending import POLL_S, QUICK_S, Ending
 from sparse_actors.instrument_times import read_times, write_times
 from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun, WorkerJoined, WorkerLost
 from sparse_actors.network.pool import WorkerPool
@@ -42,15 +41,15 @@ from sparse_actors.runtime.bus import Bus, Tap
 from sparse_actors.runtime.clock import Clock
 from sparse_actors.runtime.shell import Behaviour, Shell
 from sparse_actors.session import new_folder, open_session
+from sparse_actors.stop_signals import StopSignals
 from sparse_actors.version import VERSION
 
-ACTOR_STOP_S = 60.0
 WORKER_READY_S = 120.0
 """Compiling the detector for the first time takes some seconds of this."""
 WORKERS_LOST = 3
 """So many workers that die before one is ready mean that the detector cannot be loaded."""
-POLL_S = 0.2
-"""A wait without an end would not see Ctrl-C on Windows."""
+WORKERS_CLOSE_S = 5.0
+WRITING = "writing the result; a second signal leaves that to a resumed run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +112,12 @@ def run_survey(
     until_tile: int | None = None,
     observe: Tap | None = None,
     times_folder: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> RunResult:
     """Run a survey to its end, or until it is stopped.
+
+    The first Ctrl-C or SIGTERM ends it in order. After the second neither a driver that does not return
+    nor the result file is waited for; a resumed run brings both into order.
 
     Parameters
     ----------
@@ -132,6 +135,8 @@ def run_survey(
         Sees every message with its number, from the sender's thread; must return at once.
     times_folder
         Where the times of instruments are kept between runs; None keeps none.
+    say
+        Called from any thread with a sentence for whoever sent a signal.
 
     Raises
     ------
@@ -141,9 +146,22 @@ def run_survey(
         The journal of the run to resume is damaged.
     """
     folder = RunFolder(out or new_folder(config))
-    with ExitStack() as stack:
-        journal, number, config, note = open_session(folder, config, resume=resume, given=given)
+    with StopSignals() as signals, ExitStack() as stack:
+        session = open_session(
+            folder,
+            config,
+            resume=resume,
+            given=given,
+            plan_of=lambda config: survey_plan(config, until_tile),
+            is_stopping=lambda: signals.count > 0,
+        )
+        journal, config = session.journal, session.config
         stack.callback(journal.close)
+        if session.is_finished:
+            stack.close()
+            reason = "it was finished before and is left as it is"
+            finished = RunResult("completed", reason, "", folder.path, note=session.note)
+            return _with_result(finished, folder, signals)
         clock = Clock()
         stack.callback(clock.close)
         log_file = stack.enter_context(folder.log.open("a", encoding="utf-8"))
@@ -159,7 +177,7 @@ def run_survey(
         )
         started = RunStarted(
             name=config.run.name,
-            session=number,
+            session=session.number,
             started_s=clock.now(),
             seed=config.run.seed,
             version=VERSION,
@@ -167,20 +185,31 @@ def run_survey(
         )
         journal.append(started)
         journal.sync()
-        if note:
-            structlog.get_logger().warning(note)
+        if session.note:
+            structlog.get_logger().warning(session.note)
         known = read_times(times_folder, config.microscope)
-        survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile), known)
-        result = replace(survey.run(started, observe), note=note)
+        survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile), known, signals, say)
+        result = replace(survey.run((started, *session.lost), observe), note=session.note)
         if times_folder is not None:
             _keep_times(times_folder, config, folder, known)
+        stack.close()
+        signals.listen(lambda name, count: say(f"{name}: {WRITING}") if count == 1 else None)
+        return _with_result(result, folder, signals)
+
+
+def _with_result(result: RunResult, folder: RunFolder, signals: StopSignals) -> RunResult:
+    """Write the result file and say what is wrong with it."""
     try:
-        finalize(folder.path)
+        problems = finalize(folder.path, signals.check)
+    except KeyboardInterrupt:
+        problems = ("the result file was not written; resume to write it",)
+        if result.outcome == "completed":
+            cause = "interrupt" if signals.is_interrupt else ""
+            result = replace(result, outcome="stopped", reason=f"{signals.name} received", cause=cause)
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
-        problem = f"the result file was not written ({cause}); resume to try again"
-        result = replace(result, problems=(*result.problems, problem))
-    return result
+        problems = (f"the result file was not written ({cause}); resume to try again",)
+    return replace(result, problems=(*result.problems, *problems))
 
 
 class _Survey:
@@ -194,6 +223,8 @@ class _Survey:
         clock: Clock,
         plan: SurveyPlan,
         known_times: Mapping[str, Any] | None,
+        signals: StopSignals,
+        say: Callable[[str], None],
     ) -> None:
         history = read_journal(folder.journal)
         state = SurveyState(plan)
@@ -204,7 +235,9 @@ class _Survey:
         self._folder = folder
         self._bus = bus = Bus()
         driver = plugins.build("microscope", config.microscope.driver, config.microscope.options)
-        self._instrument = instrument = Instrument(driver, state.to_restore)
+        instrument = Instrument(driver, state.to_restore)
+        self._signals = signals
+        self._ending = Ending(instrument, bus.publish, say)
         metadata = folder.path / "metadata"
         metadata.mkdir(exist_ok=True)
         min_free_bytes = int(config.limits.min_free_disk_gb * 1e9)
@@ -253,14 +286,13 @@ class _Survey:
         ]
         self._ended = threading.Event()
         self._finished: RunFinished | None = None
-        self._stops = 0
-        self._is_interrupted = False
         self._worker_is_ready = threading.Event()
         self._lost_reasons: list[str] = []
 
-    def run(self, started: RunStarted, observe: Tap | None) -> RunResult:
-        """Start everything, wait for the end, stop everything in reverse."""
+    def run(self, begun: Iterable[Message], observe: Tap | None) -> RunResult:
+        """Say what is journaled of this session, start everything, wait for the end, stop all in reverse."""
         self._bus.tap(self._watch)
+        self._bus.tap(self._ending.watch)
         if observe:
             self._bus.tap(observe)
         problems: list[str] = []
@@ -268,22 +300,26 @@ class _Survey:
             for shell in self._shells:
                 self._bus.attach(shell)
             self._bus.attach(self._pool)
-            self._bus.publish(started)
+            for fact in begun:
+                self._bus.publish(fact)
+            self._signals.listen(self._ending.stop)
             self._pool.start()
-            with _signals(self._stop):
-                recorder, *others = self._shells
-                recorder.start()
-                if self._is_ready():
-                    for shell in others:
-                        shell.start()
-                while not self._ended.wait(POLL_S):
-                    pass
+            recorder, *others = self._shells
+            recorder.start()
+            if self._is_ready():
+                for shell in others:
+                    shell.start()
+                if self._signals.count:  # before there was anybody to hear of it
+                    self._bus.publish(StopRun(reason=f"{self._signals.name} received"))
+            while not self._ended.wait(POLL_S):
+                pass
         finally:
             problems += self._close()
+            self._signals.listen(None)
         if self._finished is None:
             raise AssertionError("the run ended without saying how")
         cause: str = self._finished.cause
-        if self._finished.outcome == "stopped" and self._is_interrupted:
+        if self._finished.outcome == "stopped" and self._signals.is_interrupt:
             cause = "interrupt"
         return RunResult(
             self._finished.outcome, self._finished.reason, cause, self._folder.path, tuple(problems)
@@ -291,10 +327,11 @@ class _Survey:
 
     def _is_ready(self) -> bool:
         """Compile and wait for a detector before the microscope is touched; else say how the run ended."""
-        compile_merging(self._plan.merging)
+        if not self._signals.count:
+            compile_merging(self._plan.merging)
         deadline_s = self._clock.now() + WORKER_READY_S
-        while not self._worker_is_ready.wait(POLL_S):
-            if self._stops:
+        while self._signals.count or not self._worker_is_ready.wait(POLL_S):
+            if self._signals.count:
                 self._bus.publish(RunFinished(outcome="stopped", reason="stopped before the first scan"))
                 return False
             if len(self._lost_reasons) >= WORKERS_LOST or self._clock.now() > deadline_s:
@@ -307,7 +344,7 @@ class _Survey:
 
     def _watch(self, message: Message, number: int) -> None:
         match message:
-            case RunFinished():
+            case RunFinished() if self._finished is None:
                 self._finished = message
                 self._ended.set()
             case WorkerJoined():
@@ -317,37 +354,19 @@ class _Survey:
             case _:
                 pass
 
-    def _stop(self, signal_name: str) -> None:
-        """First time: end after the scan in flight. Again: end the scan too. Then: do not wait for it."""
-        self._stops += 1
-        self._is_interrupted = signal_name == "SIGINT"
-        self._bus.publish(StopRun(reason=f"{signal_name} received"))
-        if self._stops > 2:
-            reason = f"{signal_name} received again while the microscope does not answer"
-            self._bus.publish(RunFinished(outcome="failed", reason=reason, cause="microscope"))
-        elif self._stops > 1:
-            try:
-                self._instrument.driver.abort()
-            except CapabilityError:
-                structlog.get_logger().warning("the microscope cannot end a scan; waiting for it")
-
     def _close(self) -> list[str]:
         # The recorder is the first to start and the last to stop: it writes what the others leave.
         recorder, *others = self._shells
-        hanging = [shell.name for shell in reversed(others) if not shell.stop(ACTOR_STOP_S)]
-        self._pool.close()
-        if not recorder.stop(ACTOR_STOP_S):
+        hanging = [shell.name for shell in reversed(others) if not self._ending.has_stopped(shell)]
+        self._pool.close(QUICK_S if self._ending.has_given_up else WORKERS_CLOSE_S)
+        if not self._ending.has_stopped(recorder):
             hanging.append(recorder.name)
-        problems = [f"the {name} did not stop within {ACTOR_STOP_S:.0f} s" for name in hanging]
-        if "microscope" in hanging:
-            # Its thread is in the driver, which is not made for two.
-            problems.append("THE MICROSCOPE WAS NOT RESET: the driver does not return")
-            return problems
-        try:
-            self._instrument.restore()
-        except Exception as error:
-            problems.append(f"THE MICROSCOPE WAS NOT RESET: {type(error).__name__}: {error}")
-        return problems
+        problems = [f"the {name} did not stop in time" for name in hanging]
+        # A thread that hangs is in the driver, which is not made for two.
+        is_hanging = "microscope" in hanging
+        why = "the driver does not return" if is_hanging else self._ending.restored()
+        self._ending.over()
+        return [*problems, f"THE MICROSCOPE WAS NOT RESET: {why}"] if why else problems
 
 
 class _GuardedStore(RunStore):
@@ -387,25 +406,3 @@ def _keep_times(
             write_times(times_folder, config.microscope, times)
     except Exception as error:
         structlog.get_logger().warning(f"the times of the instrument were not kept: {error}")
-
-
-@contextmanager
-def _signals(stop: Callable[[str], None]) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into a stop; elsewhere than in the main thread they stay as they are."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    # Publishing takes the bus's lock, which the interrupted main thread may hold: hence the thread.
-    def handle(number: int, _: object) -> None:
-        threading.Thread(target=stop, args=(signal.Signals(number).name,), name="stop").start()
-
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP") if hasattr(signal, name)]
-    # What is ignored stays so: nohup relies on it.
-    names = [name for name in names if signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN]
-    before = {name: signal.signal(getattr(signal, name), handle) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)

@@ -245,6 +245,15 @@ class RecordingFailed(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesLost(Message):
+    """Scans of a slab are not on disk as they were recorded or reserved: they are to be exposed (again)."""
+
+    slab: str
+    scan_ids: tuple[ScanId, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmRecorded(Order):
     """Say again whether a scan is recorded."""
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from sparse_actors.config import Config, parse_config
 from sparse_actors.errors import ConfigError
-from sparse_actors.messages import RunStarted
+from sparse_actors.messages import ImagesLost, RunStarted
+from sparse_actors.planning.survey_plan import SurveyPlan
+from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.recording.journal import Journal
+from sparse_actors.recording.lost_images import lost_images
 from sparse_actors.recording.run_folder import RunFolder
 
 
@@ -18,9 +23,32 @@ def new_folder(config: Config) -> Path:
     return Path(config.run.out_dir) / f"{stamp}_{config.run.name}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One session of a run, about to begin."""
+
+    journal: Journal
+    """Open for writing."""
+    number: int
+    config: Config
+    """As given; but a resumed run keeps its grid of tiles, and one with nothing left to scan everything."""
+    lost: tuple[ImagesLost, ...] = ()
+    """Which images were lost since the last session, as journaled."""
+    note: str = ""
+    """What had to be mended, in words."""
+    is_finished: bool = False
+    """Whether the run was finished before and the microscope handed back: there is nothing to do."""
+
+
 def open_session(
-    folder: RunFolder, config: Config, *, resume: bool, given: str
-) -> tuple[Journal, int, Config, str]:
+    folder: RunFolder,
+    config: Config,
+    *,
+    resume: bool,
+    given: str,
+    plan_of: Callable[[Config], SurveyPlan],
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> Session:
     """Begin or take up a run.
 
     Parameters
@@ -31,12 +59,10 @@ def open_session(
         Go on with the run in the folder.
     given
         The text of the configuration file, kept with a new run.
-
-    Returns
-    -------
-    tuple
-        The journal, open for writing; the number of this session; the configuration, a resumed run
-        keeping its grid of tiles although its corners were set anew; and what had to be mended.
+    plan_of
+        Makes the plan of the survey out of a configuration.
+    is_stopping
+        Whether the session is to end before it began: then images need not be looked for.
 
     Raises
     ------
@@ -46,24 +72,54 @@ def open_session(
         The journal is damaged or in use.
     """
     if resume:
-        if not folder.journal.exists():
-            raise ConfigError(f"{folder.path} holds no run to resume: there is no journal")
-        journal, history, note = Journal.open(folder.journal)
-        sessions = [fact for fact in history if isinstance(fact, RunStarted)]
-        try:
-            if sessions:
-                config = _fitted(parse_config(sessions[-1].config_toml), config)
-        except BaseException:
-            journal.close()
-            raise
-        folder.config_resolved.write_text(config.to_toml(), encoding="utf-8")
-        return journal, len(sessions), config, note or ""
+        return _resumed(folder, config, plan_of, is_stopping)
     if folder.journal.exists():
         raise ConfigError(f"{folder.path} holds a run already: --resume goes on with it, --out names another")
     folder.create()
     folder.config_given.write_text(given or config.to_toml(), encoding="utf-8")
     folder.config_resolved.write_text(config.to_toml(), encoding="utf-8")
-    return Journal.create(folder.journal), 0, config, ""
+    return Session(journal=Journal.create(folder.journal), number=0, config=config)
+
+
+def _resumed(
+    folder: RunFolder,
+    config: Config,
+    plan_of: Callable[[Config], SurveyPlan],
+    is_stopping: Callable[[], bool],
+) -> Session:
+    if not folder.journal.exists():
+        raise ConfigError(f"{folder.path} holds no run to resume: there is no journal")
+    journal, history, note = Journal.open(folder.journal)
+    try:
+        sessions = [fact for fact in history if isinstance(fact, RunStarted)]
+        before = parse_config(sessions[-1].config_toml) if sessions else config
+        config = _fitted(before, config)
+        lost = lost_images(folder.path, is_stopping)
+        for loss in lost:
+            journal.append(loss)
+        journal.sync()
+        state = SurveyState(plan_of(config))
+        # As the next session sees it: what was missed is tried again.
+        for fact in (*history, *lost, *sessions[-1:]):
+            state.learn(fact)
+        if state.is_finished():
+            # No pixel was or will be taken with what is configured now.
+            config = before
+        else:
+            folder.config_resolved.write_text(config.to_toml(), encoding="utf-8")
+    except BaseException:
+        journal.close()
+        raise
+    notes = [note] if note else []
+    notes += [f"{len(f.scan_ids)} scans of {f.slab} are to be exposed again: {f.reason}" for f in lost]
+    return Session(
+        journal=journal,
+        number=len(sessions),
+        config=config,
+        lost=tuple(lost),
+        note="\n".join(notes),
+        is_finished=state.is_finished() and state.to_restore is None,
+    )
 
 
 def _fitted(before: Config, now: Config) -> Config:

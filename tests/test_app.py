@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import kills
 import pytest
 import structlog
@@ -13,7 +14,9 @@ import structlog
 from sparse_actors.app import run_survey
 from sparse_actors.config import Config, parse_config
 from sparse_actors.errors import ConfigError
-from sparse_actors.messages import Message, RegionsPlanned, RunFinished
+from sparse_actors.messages import Message, MicroscopePrepared, RegionsPlanned, RunFinished
+from sparse_actors.recording.journal import Journal
+from sparse_actors.recording.run_record import RunRecord
 
 UNLOADABLE = """
 import sys
@@ -109,6 +112,45 @@ def test_a_run_goes_on_after_the_corners_were_set_anew(tmp_path: Path) -> None:
     assert (reached.tile.row, reached.tile.column) == (0, 1)
     assert reached.state.scan_rotation_deg == pytest.approx(30, abs=0.01)
     assert isinstance(moves[-1], RunFinished)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Everything of a run but the result, which is the same whenever it is made again, and logs."""
+    names = ("journal", "config.toml", "config.resolved.toml", "data/fast.h5", "data/regions.h5")
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    given = config(tmp_path, "microscope.beam_current_pa=100.0")
+    assert run_survey(given, out=tmp_path / "run").outcome == "completed"
+    before = contents(tmp_path / "run")
+    other = config(tmp_path, "microscope.beam_current_pa=900.0", "run.seed=99", "regions.size_px=[64, 64]")
+    (tmp_path / "run" / "run.nxs").unlink()
+    touched: list[Message] = []
+    again = run_survey(
+        other, out=tmp_path / "run", resume=True, observe=lambda message, number: touched.append(message)
+    )
+    assert (again.outcome, again.problems, touched) == ("completed", (), [])
+    assert "finished before and is left as it is" in again.reason
+    assert contents(tmp_path / "run") == before
+    with h5py.File(tmp_path / "run" / "run.nxs") as file:
+        assert file["entry/note_config/description"].asstr()[()] == given.to_toml()
+    assert run_survey(given, out=tmp_path / "run", resume=True).reason == again.reason
+
+
+def test_a_finished_run_whose_microscope_was_not_handed_back_keeps_its_configuration(tmp_path: Path) -> None:
+    given = config(tmp_path)
+    run_survey(given, out=tmp_path / "run")
+    journal, history, _ = Journal.open(tmp_path / "run" / "journal")
+    (prepared,) = [fact for fact in history if isinstance(fact, MicroscopePrepared)]
+    journal.append(prepared)
+    journal.close()
+    result = run_survey(config(tmp_path, "run.seed=99"), out=tmp_path / "run", resume=True)
+    assert (result.outcome, result.problems) == ("completed", ())
+    record = RunRecord.open(tmp_path / "run")
+    assert [session.config_toml for session in record.sessions] == [given.to_toml()] * 2
+    assert (tmp_path / "run" / "config.resolved.toml").read_text() == given.to_toml()
+    assert set(record.exposures.values()) == {1}
 
 
 def test_a_run_is_not_resumed_with_another_pixel_type(tmp_path: Path) -> None:

@@ -302,6 +302,7 @@ def test_options_reach_the_survey(file, ending, tmp_path):
     config, options = calls[0]
     assert config.run.seed == 9
     assert options.pop("observe")
+    assert options.pop("say")
     assert options == {"given": CONFIG, "out": out, "resume": False, "until_tile": 1, "times_folder": None}
 
 

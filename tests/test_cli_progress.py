@@ -203,24 +203,46 @@ def test_regions_that_are_planned_count_as_they_are():
     assert folded([*messages, started(session=1)], tiles=1).figures().eta_s == pytest.approx(0.3, rel=0.05)
 
 
-def test_the_conventional_time_is_at_the_pace_of_the_instrument():
-    fast_run = [
-        dataclasses.replace(m, finished_s=m.started_s + 0.01) if hasattr(m, "dwell_ns") else m
-        for m in two_tiles()
-    ]
-    figures = folded(fast_run).figures()
-    spent_s = 4 * 0.01 + sum(figures.idle_s.values())
-    assert figures.saved_s == pytest.approx(3.2 * 0.1 - spent_s)
-
-
-def test_overheads_come_from_the_microscope_unless_given():
-    limits = ScanLimits(timing=ScanTiming(row_overhead_us=1e5), timing_source="declared")
+def prepared(timing):
+    limits = ScanLimits(timing=timing, timing_source="declared")
     flags = {f.name: False for f in dataclasses.fields(Capabilities) if f.name != "limits"}
-    prepared = MicroscopePrepared(name="m", capabilities=Capabilities(**flags, limits=limits), initial=STATE)
-    # A row costs 100 ms more than its pixels: 0.1 s + 1 s for 10 x 10, so the scans ran 11 times too fast.
-    declared = folded([prepared, *two_tiles()], timing=None).figures()
-    conventional_s = 2 * (1.6 + 40 * 0.1) / 11
-    assert declared.saved_s == pytest.approx(conventional_s - 0.7)
+    return MicroscopePrepared(name="m", capabilities=Capabilities(**flags, limits=limits), initial=STATE)
+
+
+def tile_at(true, tile=TILES[0], pause_s=0.0):
+    """A tile whose fast scan and regions of several sizes take what an instrument truly takes."""
+    boxes = [PixelBox(0, 0, side, height) for side in (4, 8, 16) for height in (4, 8, 16)]
+    fast = fast_scan(tile)
+    regions = [Scan(ScanId(fast.id.partition, number), box, ANALYSIS) for number, box in enumerate(boxes)]
+    yield StorageReserved(slab="s", scans=(fast, *regions), pixel_type="uint8")
+    t = 100.0
+    for scan in (fast, *regions):
+        done = scanned(scan, t, true.duration_s(scan.pixels, scan.rows, 1e6))
+        t = done.finished_s + pause_s
+        yield done
+        yield recorded(done)
+    yield TileFinished(tile=tile)
+
+
+@pytest.mark.parametrize("configured", [None, ScanTiming()])
+@pytest.mark.parametrize(
+    "true",
+    [ScanTiming(), ScanTiming(scan_overhead_ms=100.0), ScanTiming(1e4, 20.0), ScanTiming(dwell_factor=0.05)],
+)
+def test_the_conventional_time_is_what_the_instrument_would_take(true, configured):
+    """Whatever the overheads are in truth: they are neither configured nor declared."""
+    messages = [prepared(ScanTiming()), *tile_at(true)]
+    figures = folded(messages, timing=configured).figures()
+    conventional_s = true.duration_s(40 * 40, 40, 1e6)
+    assert figures.saved_s + figures.scan_s == pytest.approx(conventional_s, rel=0.05)
+    assert figures.saved_share == pytest.approx(figures.saved_s / conventional_s, rel=0.05)
+
+
+def test_overheads_are_those_declared_or_configured_until_scans_teach_others():
+    declared, configured = ScanTiming(row_overhead_us=1e5), ScanTiming(scan_overhead_ms=5e3)
+    for timing, wanted in ((None, declared), (configured, configured)):
+        figures = folded([prepared(declared), TileFinished(tile=TILES[0])], timing=timing).figures()
+        assert figures.saved_s == pytest.approx(wanted.duration_s(1600, 40, 1e6))
 
 
 def test_what_failed_is_counted():

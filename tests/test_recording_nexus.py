@@ -240,18 +240,6 @@ def test_killed_at_any_step_it_is_made_again(
     assert {p.name for p in run.path.rglob("*")} == {p.name for p in undisturbed.path.rglob("*")}
 
 
-def test_nothing_is_packed_that_is_not_what_was_recorded(run: RecordedRun) -> None:
-    slab = run.store.folder.slab("r000c000p0-regions")
-    with slab.open("r+b") as file:
-        with h5py.File(slab) as described:
-            file.seek(described["4_4_16_12"].id.get_offset())
-        file.write(b"\x00\x00\x00\x01")
-    with pytest.raises(JournalError, match="r000c000p0r0000"):
-        finalize(run.path)
-    assert slab.exists()
-    assert not (run.path / "data" / "regions.h5").exists()
-
-
 def test_packed_file_that_does_not_read_back_gets_no_name(
     run: RecordedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,7 +79,8 @@ class PowerCut:
             if kind == "publish":
                 files[name] = bytearray(data)
             elif kind == "write":
-                loose.setdefault(name, []).append((offset, data))
+                if not name.endswith(".tmp"):  # nobody reads it before it is published
+                    loose.setdefault(name, []).append((offset, data))
             elif kind == "sync":
                 for at, written in loose.pop(name, []):
                     put(files[name], at, written)

@@ -16,6 +16,7 @@ from sparse_actors.messages import (
     DetectionFailed,
     FieldId,
     FieldMapped,
+    ImagesLost,
     Message,
     MessageDropped,
     MessageRefused,
@@ -156,6 +157,10 @@ class Recorder:
                 case SpectraRecorded(field=field, batch=batch):
                     self._batches[field, batch] = fact
                     spectra.learn(fact)
+                case ImagesLost(scan_ids=scan_ids):
+                    for scan_id in scan_ids:
+                        self._recorded.pop(scan_id, None)
+                        self._slabs.pop(scan_id, None)
                 case _:
                     pass
 
@@ -195,7 +200,7 @@ class Recorder:
             try:
                 self._store.reserve(order.slab, order.scans, order.pixel_type)
                 self._commit(reserved)
-            except OSError as error:
+            except (OSError, JournalError) as error:
                 return RecordingFailed(slab=order.slab, reason=_described(error), is_disk_error=True)
             self._slabs |= {scan.id: (order.slab, scan) for scan in order.scans}
         return reserved

@@ -57,6 +57,7 @@ class RegionPlanner:
         self._timing: ScanTiming | None = None
         self._min_region_px = 1
         self._has_mask_scan = True
+        self._standing: dict[PartitionId, RegionsPlanned] = {}
         self._planned: defaultdict[TileIndex, dict[PartitionId, list[PixelBox]]] = defaultdict(dict)
         self._doses = DoseBook(plan)
         for fact in history:
@@ -66,6 +67,12 @@ class RegionPlanner:
         """Plan a partition, or learn what planning goes by."""
         self._learn(message)
         match message:
+            case PoisFound(partition=partition) | DetectionFailed(partition=partition) if (
+                partition in self._standing
+            ):
+                # Exposed and detected again: the first plan stands, part of it may have been scanned.
+                yield self._standing[partition]
+                return
             case PoisFound(partition=partition):
                 planned = self._within_limit(self._merged(message))
             case DetectionFailed(partition=partition):
@@ -77,6 +84,8 @@ class RegionPlanner:
 
     def _learn(self, fact: Message) -> None:
         self._doses.learn(fact)
+        if isinstance(fact, RegionsPlanned):
+            self._standing.setdefault(fact.partition, fact)
         match fact:
             case RegionsPlanned(partition=part, scans=scans) if self._plan.seams:
                 boxes = [box for scan in scans for box in scan.mask_boxes or (scan.box,)]

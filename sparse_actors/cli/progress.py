@@ -12,9 +12,9 @@ from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.imaging import Imaging, ScanTiming
 from sparse_actors.messages import (
     DetectionFailed,
+    ImagesLost,
     Message,
     MicroscopeIdle,
-    MicroscopePrepared,
     PartitionScanned,
     Recorded,
     RegionScanned,
@@ -84,9 +84,9 @@ class Figures:
 class Progress:
     """Folds the messages of a run, live or from its journal, in their order on the bus.
 
-    The conventional time is eq. 1 of the SPARSE paper over whole tiles at analysis quality, times
-    how much longer or shorter than eq. 1 the scans of this run took: a simulated microscope may
-    run faster than life, a real one has overheads nobody told us.
+    The conventional time is eq. 1 of the SPARSE paper over whole tiles at analysis quality, with the
+    costs that the scans of this run taught: a simulated microscope may run faster than life, a real
+    one has overheads nobody told us, and a whole tile has fewer of them than as many small scans.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class Progress:
     analysis
         The imaging parameters of the rescans.
     timing
-        The overheads; None takes what the microscope declares.
+        The overheads until scans teach them; None takes what the microscope declares.
     tile_distance_mm
         From one tile to the next.
     known_times
@@ -112,7 +112,6 @@ class Progress:
 
     _to_go: TimeToGo = field(init=False)
     _last_number: float = -math.inf
-    _declared: ScanTiming = ScanTiming()
     _geometry: dict[ScanId, Scan] = field(default_factory=dict)
     _exposures: set[tuple[ScanId, int]] = field(default_factory=set)
     _recorded: set[ScanId] = field(default_factory=set)
@@ -125,7 +124,6 @@ class Progress:
     _workers: set[str] = field(default_factory=set)
     _exposed_pixels: int = 0
     _scan_s: float = 0.0
-    _predicted_s: float = 0.0
     _stage_s: float = 0.0
     _idle_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     _spent_s: defaultdict[TileIndex, float] = field(default_factory=lambda: defaultdict(float))
@@ -154,8 +152,6 @@ class Progress:
                 # The pause between two sessions is not idle time.
                 self._gap_begins_s = None
                 self._workers.clear()
-            case MicroscopePrepared(capabilities=capabilities):
-                self._declared = capabilities.limits.timing
             case TileReached(tile=tile, attempt=attempt):
                 self._gap_moves_s[tile, attempt] = message.finished_s - message.started_s
             case MicroscopeIdle(cause=cause):
@@ -170,6 +166,11 @@ class Progress:
                 self._recorded.add(scan_id)
                 self._missed.discard(scan_id)
                 self._geometry.pop(scan_id, None)
+            case ImagesLost(scan_ids=scan_ids):
+                self._recorded.difference_update(scan_ids)
+                self._done -= {scan_id.partition.tile for scan_id in scan_ids}
+                # Attempts are counted anew, so the next exposure must not be taken for the one that was lost.
+                self._exposures = {key for key in self._exposures if key[0] not in scan_ids}
             case RegionsPlanned(partition=partition, scans=scans, left_out=left_out):
                 self._regions[partition] = len(scans)
                 self._left_out_pixels[partition] = sum(box.area for box in left_out)
@@ -208,8 +209,6 @@ class Progress:
         self._spent_s[tile] += took_s
         if scan := self._geometry.get(scan_id):
             self._exposed_pixels += scan.pixels
-            timing = self.timing or self._declared
-            self._predicted_s += timing.duration_s(scan.pixels, scan.rows, message.dwell_ns)
 
     def figures(self) -> Figures:
         """Return where the run stands."""
@@ -242,6 +241,5 @@ class Progress:
 
     def _conventional_tile_s(self) -> float:
         width, height = self.analysis.size_px
-        timing = self.timing or self._declared
-        pace = self._scan_s / self._predicted_s if self._predicted_s else 1.0
-        return pace * timing.duration_s(width * height, height, self.analysis.dwell_ns)
+        scans = self._to_go.times.scans
+        return scans.duration_s(width * height, height, self.analysis.dwell_ns).seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from rich.console import Console
 from sparse_actors.app import RunResult, run_survey, survey_plan
 from sparse_actors.config import Config, load_config
 from sparse_actors.config_sources import find, read
-from sparse_actors.errors import ConfigError
+from sparse_actors.errors import ConfigError, JournalError
 from sparse_actors.instrument_times import read_times, times_folder
 from sparse_actors.recording.journal import read_journal
 from sparse_actors.recording.run_folder import RunFolder
+from sparse_actors.recording.run_record import RunRecord
 
 from .display import Display, summary
 from .exit_codes import ExitCode, of_outcome
@@ -52,14 +54,23 @@ def run_shown(
             until_tile=until_tile,
             observe=display.observe,
             times_folder=times,
+            say=lambda text: console.print(text, style="yellow", markup=False, soft_wrap=True),
         )
-        figures = display.figures()
+        figures = _with_all_exposures(display.figures(), result.folder)
     console.print(summary(figures, result.outcome, result.reason, result.folder))
     if result.note:
         console.print(result.note, style="yellow", markup=False)
     for problem in result.problems:
         console.print(problem, style="red", markup=False)
-    return result, figures, of_outcome(result.outcome, result.cause, result.problems)
+    return result, figures, of_outcome(result.outcome, result.cause, result.problems, figures.scans_missed)
+
+
+def _with_all_exposures(figures: Figures, folder: Path) -> Figures:
+    """Count the exposures that gave no image too, as the journal has them; they left their dose."""
+    try:
+        return replace(figures, exposed_pixels=RunRecord.open(folder).totals.exposed_pixels)
+    except (JournalError, OSError):
+        return figures
 
 
 def survey_progress(

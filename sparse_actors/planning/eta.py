@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.messages import (
+    ImagesLost,
     Message,
     PartitionScanned,
     Recorded,
@@ -106,6 +108,8 @@ class TimeToGo:
                 costs = {scan.id: _columns(scan, scan.imaging.dwell_ns) for scan in scans}
                 self._regions[partition] = sum(costs.values(), np.zeros(3))
                 self._open |= {i: cost for i, cost in costs.items() if i not in self._settled}
+            case ImagesLost(scan_ids=scan_ids):
+                self._reopen(scan_ids)
             case TimingLearned():
                 self._planned_before = len(self._regions)
             case ScanMissed(scan_id=scan_id):
@@ -115,6 +119,19 @@ class TimeToGo:
                     self._fast.setdefault(scan_id.partition, None)
             case _:
                 pass
+
+    def _reopen(self, scan_ids: Iterable[ScanId]) -> None:
+        """Count scans whose pixels were lost as still to be made."""
+        for scan_id in scan_ids:
+            scan = self._scans.get(scan_id)
+            if scan is None or scan_id not in self._settled:
+                continue
+            self._settled.discard(scan_id)
+            self._reached.discard(scan_id.partition.tile)
+            if scan_id.is_fast:
+                self._fast.pop(scan_id.partition, None)
+            else:
+                self._open[scan_id] = _columns(scan, scan.imaging.dwell_ns)
 
     def waited(self, tile: TileIndex, seconds: float) -> None:
         """Count time of a tile in which the microscope neither scanned nor moved."""

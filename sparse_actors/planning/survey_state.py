@@ -8,6 +8,7 @@ from itertools import chain
 from sparse_actors.contracts.microscope import MicroscopeState
 from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.messages import (
+    ImagesLost,
     Message,
     MicroscopePrepared,
     MicroscopeReset,
@@ -79,6 +80,12 @@ class SurveyState:
                 self._close(scan_id)
             case RegionsPlanned(partition=partition, scans=scans):
                 self._plan_regions(partition, scans)
+            case ImagesLost(scan_ids=scan_ids):
+                self.recorded.difference_update(scan_ids)
+                self.reserved.difference_update(scan_ids)
+                for scan_id in scan_ids:
+                    self.forget(scan_id)
+                    self.finished.discard(scan_id.partition.tile)
             case TileFinished(tile=tile):
                 self.finished.add(tile)
             case _:

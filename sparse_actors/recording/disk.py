@@ -70,8 +70,17 @@ def write_all_at(fd: int, data: memoryview, offset: int) -> None:
         done += taken
 
 
+def read_at(fd: int, size: int, offset: int) -> bytes:
+    """Read at an offset; less at the end of the file."""
+    if sys.platform == "win32":
+        os.lseek(fd, offset, os.SEEK_SET)
+        return os.read(fd, size)
+    return os.pread(fd, size, offset)
+
+
 def reserve_space(fd: int, size: int) -> None:
-    """Allocate the blocks of a file, so that a full disk shows now and not at an exposure."""
+    """Extend a file and allocate its blocks, so that a full disk shows now and not at an exposure."""
+    os.ftruncate(fd, size)
     if sys.platform == "win32" or sys.platform == "darwin":
         return  # NTFS allocates when the file is extended; APFS has no such call in Python.
     try:

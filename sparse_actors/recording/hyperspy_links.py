@@ -14,6 +14,7 @@ import numpy as np
 from sparse_actors.geometry import TileIndex
 
 from . import disk
+from .hdf5_file import written
 from .run_folder import RunFolder
 
 
@@ -38,7 +39,7 @@ def add_experiments(file: Any, folder: RunFolder, tiles: list[TileIndex]) -> Non
 def write_sidecar(folder: RunFolder) -> None:
     """Write `run.hspy`, which holds nothing but links to the experiments in `run.nxs`."""
     temporary = folder.hyperspy.with_name(folder.hyperspy.name + ".tmp")
-    with h5py.File(folder.nexus, "r") as master, h5py.File(temporary, "w") as file:
+    with h5py.File(folder.nexus, "r") as master, written(temporary) as (file, _):
         file.attrs["file_format"], file.attrs["file_format_version"] = "HyperSpy", "3.3"
         experiments = file.create_group("Experiments")
         for name in master["Experiments"]:

@@ -8,6 +8,7 @@ one, which every viewer draws quickly.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,17 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_actors.errors import JournalError
 from sparse_actors.geometry import TileIndex
 from sparse_actors.messages import Scan
 from sparse_actors.version import VERSION
 
 from . import disk
 from .dose_maps import beam_current_pa, dose_overview
+from .hdf5_file import written
 from .hyperspy_links import add_experiments, write_sidecar
 from .mosaic import Mosaic
-from .packed import CHUNK_PX, FILTERS, Packable, pack_fast, pack_regions, region_paths
+from .packed import CHUNK_PX, FILTERS, Packable, is_packed, pack_fast, pack_regions, region_paths
 from .run_record import RunRecord
 from .slabs import PIXELS, describe
 from .tables import (
@@ -41,35 +44,71 @@ from .tables import (
 OVERVIEW_MAX_PX = 4096
 
 
-def finalize(folder: Path) -> None:
+def finalize(folder: Path, check: Callable[[], None] = lambda: None) -> tuple[str, ...]:
     """Pack the recorded images and write `run.nxs` and `run.hspy`.
 
     May be repeated, also for a run that is to be resumed, and may be killed at any moment: each file
     appears whole or not at all. Slabs of a completed run are removed once all their images are packed
     and were read back.
 
+    Parameters
+    ----------
+    folder
+        Of the run.
+    check
+        Called between images; may raise KeyboardInterrupt to end this.
+
+    Returns
+    -------
+    tuple of str
+        Which images are left out because their pixels are not those that were recorded, and why.
+
     Raises
     ------
     JournalError
-        An image does not have the checksum in the journal.
+        The journal cannot be read, or a packed file does not read back.
     OSError
         The disk refused; all slabs are kept.
     """
     record = RunRecord.open(folder)
-    images = [_packable(record, scan) for scan in recorded_scans(record)]
     record.folder.data.mkdir(exist_ok=True)
-    tiles = pack_fast(record.folder.packed_fast, [i for i in images if i.scan.id.is_fast])
-    pack_regions(record.folder.packed_regions, [i for i in images if not i.scan.id.is_fast])
+    fast, rescans = record.folder.packed_fast, record.folder.packed_regions
+    for path, is_fast in ((fast, True), (rescans, False)):
+        check()
+        if not is_packed(path, _packables(record, check, is_fast=is_fast)):
+            _leave_out_damaged(record, check, is_fast=is_fast)
+    tiles = pack_fast(fast, _packables(record, check, is_fast=True))
+    pack_regions(rescans, _packables(record, check, is_fast=False))
+    check()
     _write_master(record, tiles)
     write_sidecar(record.folder)
     if record.outcome is not None and record.outcome.outcome == "completed":
         _remove_slabs(record)
+    return tuple(f"scan {scan_id} is left out of the result: {why}" for scan_id, why in record.lost.items())
 
 
-def _packable(record: RunRecord, scan: Scan) -> Packable:
+def _packables(record: RunRecord, check: Callable[[], None], *, is_fast: bool) -> list[Packable]:
+    return [_packable(record, scan, check) for scan in recorded_scans(record) if scan.id.is_fast is is_fast]
+
+
+def _leave_out_damaged(record: RunRecord, check: Callable[[], None], *, is_fast: bool) -> None:
+    """Read all fast images or all rescans, and count those as lost that are not what was recorded."""
+    for scan_id in [scan_id for scan_id in record.recorded if scan_id.is_fast is is_fast]:
+        check()
+        try:
+            record.image(scan_id)
+        except (JournalError, OSError) as error:
+            record.lose(scan_id, str(error))
+
+
+def _packable(record: RunRecord, scan: Scan, check: Callable[[], None]) -> Packable:
     recorded = record.recorded[scan.id]
-    pixel_type = record.slabs[recorded.slab].pixel_type
-    return Packable(scan, pixel_type, recorded.crc32, lambda: record.image(scan.id))
+
+    def read() -> NDArray[Any]:
+        check()
+        return record.image(scan.id)
+
+    return Packable(scan, record.slabs[recorded.slab].pixel_type, recorded.crc32, read)
 
 
 def _remove_slabs(record: RunRecord) -> None:
@@ -85,7 +124,7 @@ def _remove_slabs(record: RunRecord) -> None:
 def _write_master(record: RunRecord, tiles: list[TileIndex]) -> None:
     path = record.folder.nexus
     temporary = path.with_name(path.name + ".tmp")
-    with h5py.File(temporary, "w") as file:
+    with written(temporary) as (file, _):
         file.attrs.update(
             NX_class="NXroot",
             default="entry",
@@ -110,7 +149,7 @@ def _write_master(record: RunRecord, tiles: list[TileIndex]) -> None:
             panorama = file["entry/panorama_fast/data"]
             factor = -(-max(panorama.shape) // OVERVIEW_MAX_PX)
             picture = _reduced(panorama, factor)
-    with h5py.File(temporary, "r+") as file:
+    with written(temporary, "r+") as (file, _):
         if tiles:
             _write_overview(file["entry"], record, picture, factor)
         add_experiments(file, record.folder, tiles)

@@ -9,6 +9,8 @@ level 1 with shuffle, the one filter that every HDF5 reader has.
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +26,13 @@ from sparse_actors.geometry import TileIndex
 from sparse_actors.messages import Scan
 
 from . import disk
+from .hdf5_file import written
 from .run_folder import RunFolder
-from .slabs import PIXELS, dataset_names, describe, mask_table, pixel_bytes
+from .slabs import DAMAGE, PIXELS, dataset_names, describe, mask_table, pixel_bytes
 
 CHUNK_PX = 512
+MOST_PER_PIXEL_BYTE, MOST_PER_IMAGE_BYTES = 1.01, 8192
+"""What packing takes where nothing is gained: gzip's frame of each chunk, and the description of an image."""
 FILTERS: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 
@@ -49,6 +54,11 @@ class PackedFile:
     ----------
     path
         May not exist: then it holds nothing.
+
+    Raises
+    ------
+    JournalError, OSError
+        It is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,10 +66,13 @@ class PackedFile:
         self.checksums: dict[str, int] = {}
         self.places: dict[str, tuple[str, int]] = {}
         if path.exists():
-            with h5py.File(path, "r") as file:
-                scans = file["scans"]
-                columns = [scans[k].asstr()[()] for k in ("scan_id", "path")]
-                columns += [scans[k][()].tolist() for k in ("plane", "crc32")]
+            try:
+                with h5py.File(path, "r") as file:
+                    scans = file["scans"]
+                    columns = [scans[k].asstr()[()] for k in ("scan_id", "path")]
+                    columns += [scans[k][()].tolist() for k in ("plane", "crc32")]
+            except DAMAGE as error:
+                raise JournalError(f"{path} is not a packed file of sparse-actors: {error}") from None
             for scan_id, dataset, plane, checksum in zip(*columns, strict=True):
                 self.places[scan_id] = (dataset, plane)
                 self.checksums[scan_id] = checksum
@@ -70,14 +83,13 @@ class PackedFile:
             name, plane = self.places[str(scan.id)]
         except KeyError:
             raise JournalError(f"no pixels of scan {scan.id} in {self.path}") from None
-        with h5py.File(self.path, "r") as file:
-            dataset = file[name]
-            image: NDArray[Any] = dataset[(plane, *scan.box.slices)] if plane >= 0 else dataset[()]
+        try:
+            with h5py.File(self.path, "r") as file:
+                dataset = file[name]
+                image: NDArray[Any] = dataset[(plane, *scan.box.slices)] if plane >= 0 else dataset[()]
+        except DAMAGE as error:
+            raise JournalError(f"scan {scan.id} in {self.path}: {error}") from None
         return image[scan.mask()] if scan.mask_boxes else image
-
-    def holds(self, images: Sequence[Packable]) -> bool:
-        """Whether the file holds exactly these images."""
-        return bool(images) and self.checksums == {str(image.scan.id): image.crc32 for image in images}
 
 
 class PackedImages:
@@ -95,20 +107,28 @@ class PackedImages:
         return self._files[path].read(scan)
 
 
+def is_packed(path: Path, images: Sequence[Packable]) -> bool:
+    """Whether a packed file holds exactly these images; one that is damaged holds none."""
+    try:
+        return PackedFile(path).checksums == {str(image.scan.id): image.crc32 for image in images}
+    except (JournalError, OSError):
+        return False
+
+
 def pack_fast(path: Path, images: Sequence[Packable]) -> list[TileIndex]:
     """Pack the fast images unless `path` holds them already; returns the tile of each plane.
 
     A partition that is missing is 0 in its tile's plane.
     """
     tiles = sorted({image.scan.id.partition.tile for image in images})
-    if not images or PackedFile(path).holds(images):
+    if not images or is_packed(path, images):
         return tiles
     sizes = {(image.scan.imaging.size_px, image.pixel_type) for image in images}
     if len(sizes) != 1:
         raise JournalError(f"fast scans of one run differ in grid or pixel type: {sorted(sizes)}")
     ((width, height), pixel_type) = sizes.pop()
 
-    def fill(file: Any) -> dict[str, tuple[str, int]]:
+    def fill(file: Any, check: Callable[[], None]) -> dict[str, tuple[str, int]]:
         stack = file.create_dataset(
             "real",
             shape=(len(tiles), height, width),
@@ -124,6 +144,7 @@ def pack_fast(path: Path, images: Sequence[Packable]) -> list[TileIndex]:
                     frame[image.scan.box.slices] = _painted(image)
                     places[str(image.scan.id)] = ("real", plane)
             stack[plane] = frame
+            check()
         return places
 
     _pack(path, images, fill)
@@ -145,10 +166,10 @@ def region_paths(scans: Sequence[Scan]) -> list[str]:
 
 def pack_regions(path: Path, images: Sequence[Packable]) -> None:
     """Pack the rescans unless `path` holds them already."""
-    if not images or PackedFile(path).holds(images):
+    if not images or is_packed(path, images):
         return
 
-    def fill(file: Any) -> dict[str, tuple[str, int]]:
+    def fill(file: Any, check: Callable[[], None]) -> dict[str, tuple[str, int]]:
         places = {}
         for image, name in zip(images, region_paths([image.scan for image in images]), strict=True):
             box = image.scan.box
@@ -162,6 +183,7 @@ def pack_regions(path: Path, images: Sequence[Packable]) -> None:
             if image.scan.mask_boxes:
                 file.create_dataset(f"mask_boxes/{name}", data=mask_table(image.scan))
             places[str(image.scan.id)] = (name, -1)
+            check()
         return places
 
     _pack(path, images, fill)
@@ -178,13 +200,16 @@ def _painted(image: Packable) -> NDArray[Any]:
 
 
 def _pack(
-    path: Path, images: Sequence[Packable], fill: Callable[[Any], Mapping[str, tuple[str, int]]]
+    path: Path,
+    images: Sequence[Packable],
+    fill: Callable[[Any, Callable[[], None]], Mapping[str, tuple[str, int]]],
 ) -> None:
     """Write a packed file, read it back against the journal's checksums, and give it its name."""
+    _require_space(path.parent, images)
     temporary = path.with_name(path.name + ".tmp")
-    with h5py.File(temporary, "w") as file:
+    with written(temporary) as (file, check):
         file.attrs["creator"] = "sparse-actors"
-        places = fill(file)
+        places = fill(file, check)
         ids = [str(image.scan.id) for image in images]
         text = h5py.string_dtype()
         file.create_dataset("scans/scan_id", data=ids, dtype=text)
@@ -196,3 +221,16 @@ def _pack(
         if crc32(pixel_bytes(packed.read(image.scan))) != image.crc32:
             raise JournalError(f"{temporary}: scan {image.scan.id} does not read back as it was written")
     disk.publish(temporary, path)
+
+
+def _require_space(folder: Path, images: Sequence[Packable]) -> None:
+    """Raise OSError where images might not fit if they cannot be compressed at all."""
+    pixels = sum(image.scan.box.area * PIXELS[image.pixel_type].itemsize for image in images)
+    needed = round(MOST_PER_PIXEL_BYTE * pixels) + MOST_PER_IMAGE_BYTES * len(images)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"packing needs up to {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free",
+            str(folder),
+        )

@@ -16,6 +16,7 @@ from sparse_actors.messages import (
     ActorFailed,
     DetectionFailed,
     ExposureStarted,
+    ImagesLost,
     Message,
     MicroscopeFailed,
     MicroscopePrepared,
@@ -75,6 +76,8 @@ class RunRecord:
     """The scans whose pixels are safe, in the order of recording."""
     missed: dict[ScanId, ScanMissed] = field(default_factory=dict)
     """The scans given up in the last session."""
+    lost: dict[ScanId, str] = field(default_factory=dict)
+    """The scans that were recorded, or had room, and have neither on disk any more, with the reason."""
     exposures: Counter[ScanId] = field(default_factory=Counter)
     """How often the beam set out on a scan; more than 1 means more than one dose."""
     regions: dict[PartitionId, RegionsPlanned] = field(default_factory=dict)
@@ -128,10 +131,15 @@ class RunRecord:
                 self.slabs[slab] = message
                 self.scans |= {scan.id: scan for scan in scans}
                 self._slab_of |= {scan.id: slab for scan in scans}
+                for scan in scans:
+                    self.lost.pop(scan.id, None)
             case ExposureStarted(scan_id=scan_id):
                 self.exposures[scan_id] += 1
             case Recorded(scan_id=scan_id, slab=slab):
                 self._take_recorded(scan_id, slab, message)
+            case ImagesLost(scan_ids=scan_ids, reason=reason):
+                for scan_id in scan_ids:
+                    self.lose(scan_id, reason)
             case ScanMissed(scan_id=scan_id):
                 self.missed[scan_id] = message
             case MicroscopeFailed() | RecordingFailed() | DetectionFailed() | ActorFailed():
@@ -148,10 +156,18 @@ class RunRecord:
             self.recorded[scan_id] = recorded
             self.missed.pop(scan_id, None)
 
+    def lose(self, scan_id: ScanId, reason: str) -> None:
+        """Count a scan as not recorded: its pixels are gone."""
+        self.lost[scan_id] = reason
+        self.finished_tiles.discard(scan_id.partition.tile)
+        self.recorded.pop(scan_id, None)
+
     def status(self, scan_id: ScanId) -> str:
-        """Return "recorded", "missed", "exposed" (begun, without an image so far) or "planned"."""
+        """Return "recorded", "lost", "missed", "exposed" (begun, without an image so far) or "planned"."""
         if scan_id in self.recorded:
             return "recorded"
+        if scan_id in self.lost:
+            return "lost"
         if scan_id in self.missed:
             return "missed"
         return "exposed" if self.exposures[scan_id] else "planned"

@@ -1,6 +1,6 @@
 """A slab: an HDF5 file made before the exposures, into which pixels are then written in place.
 
-libhdf5 lays the file out, closes it and never touches it again, so that a crash can never leave its
+libhdf5 lays the file out once and never touches it again, so that a crash can never leave its
 bookkeeping half-written: pixels go by plain writes to where each dataset lies. A slab describes
 itself. Beside the images it holds the table ``recorded`` with, for each image in order, whether its
 pixels were written and their crc32; any HDF5 reader opens it at any moment.
@@ -24,7 +24,10 @@ from sparse_actors.errors import JournalError
 from sparse_actors.messages import Scan
 
 from . import disk
+from .hdf5_file import TakesAll
 
+DAMAGE = (KeyError, TypeError, ValueError, RuntimeError)
+"""What h5py raises, beside OSError, at a file that is not what it was."""
 STATE = np.dtype([("is_recorded", "<u4"), ("crc32", "<u4")])
 PIXELS: dict[str, np.dtype[Any]] = {"uint8": np.dtype("u1"), "uint16": np.dtype("<u2")}
 
@@ -97,15 +100,25 @@ class Slab:
                         state_offset=state_start + index * STATE.itemsize,
                     )
                     self.descriptions[scan_id] = _description(dataset, file["mask_boxes"].get(name))
-        except (KeyError, TypeError) as error:
+        except DAMAGE as error:
             raise JournalError(f"{path} is not a slab of sparse-actors: {error}") from None
 
     @classmethod
     def create(cls, path: Path, scans: Sequence[Scan], pixel_type: str) -> None:
-        """Make the file, with room for every scan, durably and in one step."""
+        """Make the file, with room for every scan, durably and in one step.
+
+        libhdf5 lays it out in memory without its pixels, which it never fills: what it writes are some
+        kilobytes of descriptions between the places of the images. These go to disk at their offsets.
+
+        Raises
+        ------
+        OSError
+            The disk has no room; nothing is left of the file.
+        """
         temporary = path.with_name(path.name + ".tmp")
         names = dataset_names(scans)
-        with h5py.File(temporary, "w") as file:
+        layout = TakesAll()
+        with h5py.File(layout, "w") as file:
             file.attrs["creator"] = "sparse-actors"
             file.create_dataset("order", data=names, dtype=h5py.string_dtype())
             file.create_dataset("recorded", data=np.zeros(len(scans), dtype=STATE))
@@ -114,12 +127,18 @@ class Slab:
                 describe(room(file, name, scan.shape, PIXELS[pixel_type]), scan)
                 if scan.mask_boxes:
                     masks.create_dataset(name, data=mask_table(scan))
-        fd = os.open(temporary, os.O_RDWR | disk.BINARY)
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | disk.BINARY, 0o644)
         try:
-            disk.reserve_space(fd, os.fstat(fd).st_size)
-        finally:
-            os.close(fd)
-        disk.publish(temporary, path)
+            try:
+                disk.reserve_space(fd, layout.size)
+                for offset, data in layout.kept:
+                    disk.write_all_at(fd, memoryview(data), offset)
+            finally:
+                os.close(fd)
+            disk.publish(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def holds(self, scans: Sequence[Scan], pixel_type: str) -> bool:
         """Whether the slab was made for exactly these scans."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ class RunStore:
     def reserve(self, slab: str, scans: tuple[Scan, ...], pixel_type: str) -> None:
         """Make and sync the slab file; the same slab with the same scans again is no error.
 
-        A slab without a single image, left by a crash before it came into the journal, gives way.
+        A slab without a single image, left by a crash before it came into the journal, gives way. One that
+        cannot be read is put aside.
 
         Raises
         ------
@@ -48,8 +50,8 @@ class RunStore:
         path = self.folder.slab(slab)
         if not self.folder.data.exists():
             self.folder.create()
-        if path.exists():
-            existing = Slab(path)
+        existing = self._readable(path)
+        if existing is not None:
             if existing.holds(scans, pixel_type):
                 disk.sync_folder(self.folder.data)
                 return
@@ -78,20 +80,42 @@ class RunStore:
         ------
         JournalError
             The pixels are missing or not those whose checksum is given.
+        OSError
+            The file that should hold them cannot be read.
         """
-        if self.folder.slab(slab).exists():
-            image = self._slab(slab).read(scan)
-        else:
-            image = self._packed.read(scan)
-        check_pixels(image, crc32, f"scan {scan.id} in slab {slab}")
-        image.flags.writeable = False
-        return image
+        if not self.folder.slab(slab).exists():
+            return _checked(self._packed.read(scan), scan, slab, crc32)
+        try:
+            return _checked(self._slab(slab).read(scan), scan, slab, crc32)
+        except (JournalError, OSError):
+            # A slab that was damaged, or made anew for another of its scans, after all were packed.
+            with contextlib.suppress(JournalError, OSError):
+                return _checked(self._packed.read(scan), scan, slab, crc32)
+            raise
+
+    def _readable(self, path: Path) -> Slab | None:
+        """Return the slab of this name, if there is one that can be read."""
+        if not path.exists():
+            return None
+        try:
+            return Slab(path)
+        except PermissionError:
+            raise
+        except (JournalError, OSError):
+            path.replace(path.with_name(path.name + ".damaged"))
+            return None
 
     def _slab(self, name: str) -> Slab:
         with self._turn:
             if name not in self._slabs:
                 self._slabs[name] = Slab(self.folder.slab(name))
             return self._slabs[name]
+
+
+def _checked(image: NDArray[Any], scan: Scan, slab: str, crc32: int) -> NDArray[Any]:
+    check_pixels(image, crc32, f"scan {scan.id} in slab {slab}")
+    image.flags.writeable = False
+    return image
 
 
 def check_pixels(image: NDArray[Any], expected_crc32: int, what: str) -> None:

@@ -45,7 +45,12 @@ def verify(folder: Path) -> VerifyReport:
 
 
 def _check_images(record: RunRecord, report: VerifyReport) -> None:
-    packed = [PackedFile(path) for path in (record.folder.packed_fast, record.folder.packed_regions)]
+    packed = []
+    for path in (record.folder.packed_fast, record.folder.packed_regions):
+        try:
+            packed.append(PackedFile(path))
+        except (JournalError, OSError) as error:
+            report.problems.append(f"{path.name}: {error}")
     for scan_id, recorded in record.recorded.items():
         scan = record.scans[scan_id]
         report.scans_checked += 1
@@ -88,11 +93,14 @@ def _check_slabs(record: RunRecord, report: VerifyReport) -> None:
                 for scan_id in sorted(written.keys() - known)
             ]
     report.warnings += [f"{path.name} was left half-made" for path in sorted(data.glob("*.tmp"))]
+    report.warnings += [f"{path.name} was put aside" for path in sorted(data.glob("*.damaged"))]
 
 
 def _check_completeness(record: RunRecord, report: VerifyReport) -> None:
     for scan_id, missed in record.missed.items():
         report.warnings.append(f"scan {scan_id} is missing: {missed.reason}")
+    for scan_id, reason in record.lost.items():
+        report.problems.append(f"scan {scan_id} was lost and is not exposed again yet: {reason}")
     for scan_id, count in record.unrecorded_exposures.items():
         report.warnings.append(f"scan {scan_id} was exposed {count} times without an image")
     open_scans = [i for i in record.scans if i not in record.recorded and i not in record.missed]

@@ -97,6 +97,10 @@ class Shell:
             self.ref.stop(block=False)
         except pykka.ActorDeadError:
             return True
+        return self.has_ended(timeout_s)
+
+    def has_ended(self, timeout_s: float) -> bool:
+        """Wait for the end of an actor that was told to stop; False if it did not end in time."""
         return self._ended.wait(timeout_s)
 
     def offer(self, message: Message) -> bool:
