@@ -1,4 +1,4 @@
-"""The instrument's own log: one JSON line for each move and scan, and what can be read from it."""
+"""The instrument's own log, one JSON line for each move and exposure, and what can be read from it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def log_entries(path: str | Path) -> Iterator[dict[str, Any]]:
 
 
 def idle_share(path: str | Path) -> float:
-    """Return the share of time in which the instrument neither moved nor scanned.
+    """Return the share of time in which the instrument neither moved, nor scanned, nor counted.
 
     1 - busy / (end of the last - start of the first), busy being the sum of (end - start).
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,37 +11,31 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_actors.contracts.microscope import Image, MicroscopeState, ScanLimits
+from sparse_actors.contracts.microscope import Capabilities, Image, MicroscopeState, ScanLimits
+from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.errors import CapabilityError, MicroscopeError
 from sparse_actors.geometry import PixelBox
 from sparse_actors.imaging import ScanTiming
 
+from .panorama_table import Patch, read_table
 from .pixel_noise import add_noise, key_of
-from .virtual_instrument import VirtualInstrument
+from .spectrum_image import SpectrumImage, read_spectrum_image
+from .virtual_spectrometer import VirtualSpectrometer
 
 DECODED_PATCHES = 24
 """Decoded images kept in memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """One recorded image and its place in the panorama, px."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-    file: Path
-
-
-class ReplayMicroscope(VirtualInstrument):
-    """Scans recorded images, laid out in one plane by a table.
+class ReplayMicroscope(VirtualSpectrometer):
+    """Scans recorded images, laid out in one plane by a table, or the one of a spectrum image.
 
     Stage mm = panorama px * pixel size, the field of view being centred on the stage position. The
     stage moves in whole recorded pixels. Each pixel of a scan is the recorded pixel under its
     centre (the right or lower one where the centre lies on a border): nothing is interpolated or
     averaged. A grid whose pitch equals the recorded pixel returns the recorded values; on a
-    coarser grid the declared noise is added.
+    coarser grid the declared noise is added. The spectrum of a point is that of the recorded pixel;
+    for a shorter live time each of its photons is kept or not, by a hash of the pixel and of the
+    live time, so that the same order gives the same spectrum.
 
     Parameters
     ----------
@@ -53,14 +46,22 @@ class ReplayMicroscope(VirtualInstrument):
     file_pattern
         Name of an image made of its row and col, such as "r{row}_c{col:02d}.jpg"; empty: by the table.
     pixel_nm
-        Size of a recorded pixel.
+        Size of a recorded pixel; a spectrum image that states its own has that.
     noise_grey, noise_dwell_ns
         Standard deviation of the added noise at that dwell time, in grey values of 0-255; it
         falls with the square root of the dwell time.
     seed
         Of the noise.
     pixel_type
-        What the images hold.
+        What the images hold; that of a spectrum image is brought to it.
+    spectrum_image
+        File in the place of directory and table, a field of view of its own; see
+        `read_spectrum_image`. Without it there are no spectra.
+    recorded_live_time_s
+        How long the detector counted at each of its pixels.
+    is_spectrum_repeated
+        Whether a longer live time gives the recorded photons again, which adds no knowledge;
+        otherwise it is refused.
     row_overhead_us, scan_overhead_ms, time_scale, log_file, state_file
         See `VirtualInstrument`.
 
@@ -75,7 +76,7 @@ class ReplayMicroscope(VirtualInstrument):
     def __init__(
         self,
         *,
-        directory: str,
+        directory: str = "",
         table: str = "layout.csv",
         file_pattern: str = "",
         pixel_nm: float = 33.0,
@@ -83,6 +84,9 @@ class ReplayMicroscope(VirtualInstrument):
         noise_dwell_ns: float = 32_000.0,
         seed: int = 1,
         pixel_type: Literal["uint8", "uint16"] = "uint8",
+        spectrum_image: str = "",
+        recorded_live_time_s: float = 0.0,
+        is_spectrum_repeated: bool = False,
         row_overhead_us: float = 0.0,
         scan_overhead_ms: float = 0.0,
         time_scale: float = 1.0,
@@ -91,8 +95,21 @@ class ReplayMicroscope(VirtualInstrument):
     ) -> None:
         if not (pixel_nm > 0 and noise_grey >= 0 and noise_dwell_ns > 0):
             raise ValueError("pixel_nm and noise_dwell_ns must be above 0, noise_grey not below 0")
+        if bool(directory) == bool(spectrum_image):
+            raise ValueError("give either directory or spectrum_image")
+        if spectrum_image and not recorded_live_time_s > 0:
+            raise ValueError("recorded_live_time_s must be given, above 0, with spectrum_image")
+        self._recording: SpectrumImage | None = None
+        if spectrum_image:
+            self._recording = read_spectrum_image(Path(spectrum_image))
+            pixel_nm = self._recording.pixel_nm or pixel_nm
+            rows, columns = self._recording.shape
+            self._patches: tuple[Patch, ...] = (Patch(0, 0, columns, rows, Path(spectrum_image)),)
+        else:
+            self._patches = read_table(Path(directory), table, file_pattern)
+        self._recorded_live_time_s = recorded_live_time_s
+        self._is_spectrum_repeated = is_spectrum_repeated
         self._pixel_mm = pixel_nm * 1e-6
-        self._patches = _read_table(Path(directory), table, file_pattern)
         first = self._patches[0]
         x_px, y_px = first.left + first.width // 2, first.top + first.height // 2
         super().__init__(
@@ -202,7 +219,53 @@ class ReplayMicroscope(VirtualInstrument):
         noisy_values: Image = np.rint(np.clip(noisy, 0, 255 * step)).astype(values.dtype)
         return noisy_values
 
+    # -- spectra ----------------------------------------------------------------------------
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What is overridden; spectra only where they were recorded."""
+        return replace(super().capabilities, spectra=self._recording is not None)
+
+    def energy_axis(self) -> EnergyAxis:
+        """Return the energy axis of the spectrum image."""
+        return self._spectra().axis
+
+    def _spectra(self) -> SpectrumImage:
+        if self._recording is None:
+            raise self._cannot("spectra")
+        return self._recording
+
+    def _rest_s(
+        self, points_px: NDArray[np.int64], live_time_s: NDArray[np.float64], window_px: tuple[int, int]
+    ) -> float:
+        (height, width), longest_s = self._spectra().shape, live_time_s.max()
+        if longest_s > self._recorded_live_time_s * (1 + 1e-9) and not self._is_spectrum_repeated:
+            raise CapabilityError(
+                f"live time {longest_s:g} s: recorded are {self._recorded_live_time_s:g} s; measure shorter, "
+                "or set is_spectrum_repeated"
+            )
+        columns, rows = (self._recorded(points_px[:, axis], axis, window_px) for axis in (0, 1))
+        is_outside = (columns < 0) | (columns >= width) | (rows < 0) | (rows >= height)
+        if is_outside.any():
+            missing = int(np.argmax(is_outside))
+            raise self._not_recorded(columns[missing], rows[missing])
+        return super()._rest_s(points_px, live_time_s, window_px)
+
+    def _counts(
+        self, points_px: NDArray[np.int64], live_time_s: NDArray[np.float64], window_px: tuple[int, int]
+    ) -> NDArray[np.uint32]:
+        return self._spectra().exposed(
+            self._recorded(points_px[:, 0], 0, window_px),
+            self._recorded(points_px[:, 1], 1, window_px),
+            live_time_s / self._recorded_live_time_s,
+            key_of(self._seed),
+        )
+
+    # -- images -----------------------------------------------------------------------------
+
     def _decode(self, patch: Patch) -> Image:
+        if self._recording is not None:
+            return _as_type(self._recording.image, self._limits.pixel_type)
         import cv2  # slow to import, and a check of the configuration does without
 
         try:
@@ -226,12 +289,19 @@ class ReplayMicroscope(VirtualInstrument):
     def _device_parameters(self) -> dict[str, Any]:
         return {
             "is_simulation": True,
-            "recorded": ["pixel values", "their places in the panorama"],
+            "recorded": [
+                "pixel values",
+                "their places in the panorama",
+                *(["X-ray counts"] if self._recording else []),
+            ],
             "simulated": [
                 "stage",
                 "scan timing",
                 "on grids coarser than the record: the recorded pixel under the centre, and noise",
+                *(["of a shorter live time: a part of the recorded counts"] if self._recording else []),
             ],
+            "recorded_live_time_s": self._recorded_live_time_s,
+            "is_spectrum_repeated": self._is_spectrum_repeated,
             "images": len(self._patches),
             "pixel_nm": self._pixel_mm * 1e6,
             "noise_grey": self._noise_grey,
@@ -243,31 +313,10 @@ class ReplayMicroscope(VirtualInstrument):
         }
 
 
-def _read_table(directory: Path, table: str, file_pattern: str) -> tuple[Patch, ...]:
-    path = directory / table
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.DictReader(file))
-    except OSError as error:
-        raise ValueError(f"table = {table!r}: {path} cannot be read: {error}") from error
-    patches = []
-    for number, line in enumerate(lines, start=2):
-        try:
-            left, top, width, height = (int(line[name]) for name in ("x_px", "y_px", "w", "h"))
-            if file_pattern:
-                name = file_pattern.format(row=int(line["row"]), col=int(line["col"]))
-            else:
-                name = line["file"] if "file" in line else line["source_file"]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise ValueError(
-                f"{path} line {number}: {type(error).__name__} {error}; expected numbers row, col, x_px, "
-                "y_px, w, h and a name in file or source_file"
-            ) from error
-        patches.append(Patch(left, top, width, height, directory / name))
-    missing = [patch.file.name for patch in patches if not patch.file.is_file()]
-    if missing or not patches:
-        raise ValueError(
-            f"{path} lists {len(patches)} images, {len(missing)} of them are not there"
-            + (f" (first: {missing[0]}); is file_pattern right?" if missing else "")
-        )
-    return tuple(patches)
+def _as_type(image: Image, pixel_type: Literal["uint8", "uint16"]) -> Image:
+    if image.dtype == pixel_type:
+        return image
+    # Black and white stay what they are.
+    if pixel_type == "uint16":
+        return image.astype(np.uint16) * np.uint16(257)
+    return (image // np.uint16(257)).astype(np.uint8)

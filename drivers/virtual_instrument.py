@@ -35,12 +35,12 @@ class InstrumentMemory:
     state: MicroscopeState
     is_blanked: bool = False
     scans: int = 0
-    """Scans begun since the instrument was made."""
+    """Scans and acquisitions of spectra begun since the instrument was made."""
     moves: int = 0
     clock_s: float = 0.0
-    """Nominal time of all moves and scans; drift runs on it, whatever `time_scale` is."""
+    """Nominal time of all moves, scans and spectra; drift runs on it, whatever `time_scale` is."""
     in_flight: dict[str, Any] | None = None
-    """The log line of the scan that was begun and is not ended."""
+    """The log line of the scan or spectra begun and not ended."""
 
 
 class VirtualInstrument(Microscope):
@@ -55,7 +55,7 @@ class VirtualInstrument(Microscope):
     time_scale
         How much faster than a real instrument it runs: 1 is real time; 0 does not wait at all.
     log_file
-        Where one JSON line for each move and scan is appended; empty for no log.
+        Where one JSON line for each move, scan and acquisition of spectra is appended; empty for no log.
     state_file
         Where the settings are kept between processes; empty to forget them.
     """
@@ -217,7 +217,7 @@ class VirtualInstrument(Microscope):
     def scan_area(self, box: PixelBox, dwell_ns: float, window_px: tuple[int, int]) -> Image:
         """Scan one box; takes as long as eq. 1 says, divided by the time scale."""
         self._check(box, dwell_ns, window_px)
-        return self._expose(
+        return self._scan(
             lambda: self._image(box, dwell_ns, window_px),
             kind="area",
             box=box,
@@ -245,11 +245,9 @@ class VirtualInstrument(Microscope):
     ) -> Image:
         if len(points_px) == 0:
             raise CapabilityError(f"a scan of {kind} needs at least one pixel")
-        left, top = (int(v) for v in points_px.min(axis=0))
-        right, bottom = (int(v) for v in points_px.max(axis=0))
-        box = PixelBox(left, top, right - left + 1, bottom - top + 1)
+        box = self._box_around(points_px)
         self._check(box, dwell_ns, window_px)
-        return self._expose(
+        return self._scan(
             lambda: self._values(points_px, dwell_ns, window_px),
             kind=kind,
             box=box,
@@ -260,8 +258,14 @@ class VirtualInstrument(Microscope):
         )
 
     def abort(self) -> None:
-        """End the scan in flight; without one nothing happens."""
+        """End the exposure in flight; without one nothing happens."""
         self._abort.set()
+
+    @staticmethod
+    def _box_around(points_px: NDArray[np.int64]) -> PixelBox:
+        left, top = (int(v) for v in points_px.min(axis=0))
+        right, bottom = (int(v) for v in points_px.max(axis=0))
+        return PixelBox(left, top, right - left + 1, bottom - top + 1)
 
     def _check(self, box: PixelBox, dwell_ns: float, window_px: tuple[int, int]) -> None:
         limits, (width, height) = self._limits, window_px
@@ -274,7 +278,7 @@ class VirtualInstrument(Microscope):
                 f"dwell {dwell_ns} ns: expected {limits.dwell_min_ns:g} to {limits.dwell_max_ns:g} ns"
             )
 
-    def _expose(
+    def _scan(
         self,
         pixels_of: Callable[[], Image],
         *,
@@ -285,35 +289,40 @@ class VirtualInstrument(Microscope):
         dwell_ns: float,
         window_px: tuple[int, int],
     ) -> Image:
+        return self._expose(
+            pixels_of,
+            self._limits.timing.duration_s(pixels, rows, dwell_ns),
+            {
+                "what": "scan",
+                "kind": kind,
+                "box": [box.left, box.top, box.width, box.height],
+                "pixels": pixels,
+                "rows": rows,
+                "dwell_ns": dwell_ns,
+                "window_px": list(window_px),
+            },
+        )
+
+    def _expose(
+        self, measured: Callable[[], NDArray[Any]], nominal_s: float, order: dict[str, Any]
+    ) -> NDArray[Any]:
+        """Put the beam on the specimen for `nominal_s`; the log gets `order` and how it went."""
         state, number = self.get_state(), self._memory.scans + 1
         if not state.beam_on or self._memory.is_blanked:
             raise MicroscopeError("the beam is off or blanked: call prepare before scanning")
         started = _Stopwatch()
-        nominal_s = self._limits.timing.duration_s(pixels, rows, dwell_ns)
-        entry = {
-            "what": "scan",
-            "number": number,
-            "kind": kind,
-            "box": [box.left, box.top, box.width, box.height],
-            "pixels": pixels,
-            "rows": rows,
-            "dwell_ns": dwell_ns,
-            "window_px": list(window_px),
-            "x_mm": state.x_mm,
-            "y_mm": state.y_mm,
-            "nominal_s": nominal_s,
-        }
+        entry = {**order, "number": number, "x_mm": state.x_mm, "y_mm": state.y_mm, "nominal_s": nominal_s}
         self._abort.clear()
         self._remember(scans=number, in_flight=self._times(started) | entry)
         outcome = "failed"
         try:
             self._before_scan(number)
-            image = pixels_of()
+            result = measured()
             if self._abort.wait(self._remaining_s(nominal_s, started)):
                 outcome = "aborted"
-                raise MicroscopeError(f"scan {number} was aborted")
+                raise MicroscopeError(f"{entry['what']} {number} was aborted")
             outcome = "done"
-            return image
+            return result
         finally:
             self._remember(in_flight=None, clock_s=self._memory.clock_s + nominal_s)
             self._log.write(self._times(started) | entry | {"outcome": outcome})

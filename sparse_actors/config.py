@@ -204,6 +204,8 @@ class EdsTable(Table):
     """what the classifier takes, see its documentation"""
     sampler: Path | None = None
     """file that `train sampler` made; left out, the one that comes with the program"""
+    beam_kev: float | None = Field(default=None, gt=0, le=1000)
+    """energy of the beam in keV, kept with the spectra; leave out if not known"""
     start: Literal["halton", "sobol", "r2", "random", "uniform"] = "halton"
     """how the first points of a field are spread"""
     start_pct: float = Field(default=1.0, gt=0, le=100)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sparse_actors.config import Config, parse_config
 from sparse_actors.errors import ConfigError
 from sparse_actors.messages import ImagesLost, RunStarted
+from sparse_actors.planning.map_queue import MapQueue
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.recording.journal import Journal
@@ -98,11 +100,15 @@ def _resumed(
         for loss in lost:
             journal.append(loss)
         journal.sync()
-        state = SurveyState(plan_of(config))
+        plan = plan_of(config)
+        state = SurveyState(plan)
+        maps = MapQueue(plan, state)
         # As the next session sees it: what was missed is tried again.
         for fact in (*history, *lost, *sessions[-1:]):
             state.learn(fact)
-        if state.is_finished():
+            maps.learn(fact)
+        nothing_left = state.is_finished() and maps.next() is None
+        if nothing_left:
             # No pixel was or will be taken with what is configured now.
             config = before
         else:
@@ -118,7 +124,7 @@ def _resumed(
         config=config,
         lost=tuple(lost),
         note="\n".join(notes),
-        is_finished=state.is_finished() and state.to_restore is None,
+        is_finished=nothing_left and state.to_restore is None,
     )
 
 
@@ -126,7 +132,7 @@ def _fitted(before: Config, now: Config) -> Config:
     """Give the configuration the grid of the run; raises ConfigError if recorded pixels lose their place."""
     old = before.panorama.geometry(before.analysis.size_px)
     grid = (old.rows, old.columns)
-    pairs = [
+    pairs: list[tuple[str, Any, Any]] = [
         ("scan.fast", before.scan.fast, now.scan.fast),
         ("scan.analysis", before.scan.analysis, now.scan.analysis),
         ("panorama.partitions", before.panorama.partitions, now.panorama.partitions),
@@ -134,6 +140,12 @@ def _fitted(before: Config, now: Config) -> Config:
         ("panorama.tile_fov_um", before.panorama.tile_fov_um, now.panorama.tile_fov_um),
         ("panorama.grid", grid, now.panorama.grid or grid),
     ]
+    if before.eds is None or now.eds is None:
+        pairs.append(("eds", before.eds, now.eds))
+    else:
+        # A map goes on as it was begun; only the time for it may be set anew.
+        then_eds, now_eds = before.eds.model_dump(), now.eds.model_dump()
+        pairs += [(f"eds.{key}", then_eds[key], now_eds[key]) for key in then_eds if key != "time_min"]
     problems = [
         f"{key}: the run to resume was begun with {then}, now it is {given}"
         for key, then, given in pairs

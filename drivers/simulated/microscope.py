@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_actors.contracts.microscope import Capabilities, Image, MicroscopeState, ScanLimits
-from sparse_actors.errors import CapabilityError, MicroscopeError, StageError
+from sparse_actors.contracts.microscope import Capabilities, Image, ScanLimits
+from sparse_actors.contracts.spectra import EnergyAxis
+from sparse_actors.errors import MicroscopeError, StageError
 from sparse_actors.geometry import PixelBox
 from sparse_actors.imaging import ScanTiming
 
 from ..pixel_noise import add_noise, key_of
-from ..virtual_instrument import VirtualInstrument
-from .specimen import Grid, Specimen
+from .column import SimulatedColumn
+from .labelled_specimen import LabelledSpecimen
+from .specimen import Specimen
+from .spectrometer import Spectrometer
+from .spectrum_library import STEEL, read_library, steel_library
 
-FOCUS_MM = 10.0
-"""Working distance at which the stage origin is in focus."""
-PROBE_UM = 0.025
-"""Standard deviation of the focused beam."""
-CONVERGENCE_RAD = 0.005
-"""Half angle of the beam: out of focus by d, it widens by CONVERGENCE_RAD * d."""
+SPECTRA = -1
+"""Stands for the dwell time in the key of what is random at the points of spectra."""
 BLOCK_PX = 96
 """Masks and points are computed in blocks of this side, and only where a pixel is asked for."""
 
 
-class SimulatedMicroscope(VirtualInstrument):
+class SimulatedMicroscope(SimulatedColumn):
     """Scans a synthetic dual-phase steel; see `Specimen` for what lies under the beam.
 
     The same pixel of the same exposure (seed, stage position, grid, dwell time) has the same noise
-    each time, so a repeated scan returns the same image.
+    each time, so a repeated scan returns the same image; a spectrum of the same live time too.
 
     Parameters
     ----------
@@ -61,12 +61,33 @@ class SimulatedMicroscope(VirtualInstrument):
         uint8, or uint16 with grey values 257 times as large.
     has_mask_scan
         False for an instrument that scans rectangles only.
+    count_rate_cps
+        X-ray counts per second on the matrix.
+    background_cps_per_channel
+        Counts per second added to every channel.
+    ill_share, ill_cps_per_channel
+        Part of the points that give a spectrum of pure noise, and its counts per second.
+    spectrum_spread
+        Relative standard deviation of composition and counts among the 12 spectra of a phase.
+    energy_drift_ev_per_h
+        How fast the energies read from the spectra rise, on the instrument's clock.
+    dead_time_us
+        Of a photon: a live time t at n counts per second takes t (1 + n * dead time).
+    spectrum_overhead_us
+        Time to move the beam to the point of a spectrum and to settle there.
+    phase_image, phase_image_um
+        Image of labels to put in the place of the steel, and its width; see `LabelledSpecimen`.
+    spectra
+        Library of spectra (npz) to put in the place of those made here; see `read_library`.
+        A live time of 10 s, 750 counts per second, 0.2 of background and 2 of ill noise are the doses of
+        the SLADS-EDS paper (section 3.2.1).
     fail_scans
-        Numbers of the scans, counted from 1, that raise MicroscopeError.
+        Numbers of the exposures (scans, and calls for spectra), counted from 1, that raise
+        MicroscopeError.
     stall_scan
-        Number of a scan that never ends until `abort`; 0 for none.
+        Number of an exposure that never ends until `abort`; 0 for none.
     lose_connection_at
-        Number of a scan at which the connection is lost until `connect`; 0 for none.
+        Number of an exposure at which the connection is lost until `connect`; 0 for none.
     stage_error_at
         Number of a move that ends halfway; 0 for none.
     log_file, state_file
@@ -97,6 +118,17 @@ class SimulatedMicroscope(VirtualInstrument):
         tilt_deg: Sequence[float] = (0.0, 0.0),
         pixel_type: Literal["uint8", "uint16"] = "uint8",
         has_mask_scan: bool = True,
+        count_rate_cps: float = 100_000.0,
+        background_cps_per_channel: float = 0.0,
+        ill_share: float = 0.0,
+        ill_cps_per_channel: float = 100.0,
+        spectrum_spread: float = 0.05,
+        energy_drift_ev_per_h: float = 0.0,
+        dead_time_us: float = 0.0,
+        spectrum_overhead_us: float = 0.0,
+        phase_image: str = "",
+        phase_image_um: float = 100.0,
+        spectra: str = "",
         fail_scans: Sequence[int] = (),
         stall_scan: int = 0,
         lose_connection_at: int = 0,
@@ -108,37 +140,62 @@ class SimulatedMicroscope(VirtualInstrument):
             raise ValueError(
                 "beam_current_na and stage_speed_mm_per_s must be above 0, damage must not be below 0"
             )
-        if len(drift_nm_per_s) != 2 or len(tilt_deg) != 2:
-            raise ValueError("drift_nm_per_s and tilt_deg are pairs (x, y)")
+        if not (spectrum_spread >= 0 and dead_time_us >= 0 and spectrum_overhead_us >= 0):
+            raise ValueError("spectrum_spread, dead_time_us and spectrum_overhead_us must not be below 0")
         super().__init__(
-            initial=MicroscopeState(
-                x_mm=0.0,
-                y_mm=0.0,
-                working_distance_mm=FOCUS_MM,
-                brightness_pct=50.0,
-                contrast_pct=50.0,
-                view_field_mm=0.1,
-                scan_rotation_deg=0.0,
-                beam_on=False,
-            ),
+            drift_nm_per_s=drift_nm_per_s,
+            tilt_deg=tilt_deg,
             limits=ScanLimits(
                 pixel_type=pixel_type,
                 timing=ScanTiming(row_overhead_us=row_overhead_us, scan_overhead_ms=scan_overhead_ms),
                 timing_source="declared",
+                spectrum_overhead_s=spectrum_overhead_us * 1e-6,
             ),
             time_scale=time_scale,
             log_file=log_file,
             state_file=state_file,
         )
         self.specimen = Specimen(seed, damage)
+        """The steel, also where an image of labels takes its place."""
+        self._surface: Specimen | LabelledSpecimen = self.specimen
+        phases = len(STEEL)
+        if phase_image:
+            self._surface = LabelledSpecimen(Path(phase_image), phase_image_um)
+            phases = self._surface.highest_label
+        self._spectrometer = Spectrometer(
+            read_library(Path(spectra)) if spectra else steel_library(seed, spectrum_spread),
+            count_rate_cps=count_rate_cps,
+            background_cps_per_channel=background_cps_per_channel,
+            ill_share=ill_share,
+            ill_cps_per_channel=ill_cps_per_channel,
+        )
+        if phases > self._spectrometer.phases:
+            raise ValueError(
+                f"the specimen has {phases} phases, there are spectra of {self._spectrometer.phases}: "
+                "give phase_image and spectra with the same phases"
+            )
+        self._spectrum_parameters = {
+            "count_rate_cps": count_rate_cps,
+            "background_cps_per_channel": background_cps_per_channel,
+            "ill_share": ill_share,
+            "ill_cps_per_channel": ill_cps_per_channel,
+            "spectrum_spread": spectrum_spread,
+            "energy_drift_ev_per_h": energy_drift_ev_per_h,
+            "dead_time_us": dead_time_us,
+            "spectrum_overhead_us": spectrum_overhead_us,
+            "phase_image": phase_image,
+            "phase_image_um": phase_image_um,
+            "spectra": spectra,
+            "phases": [] if phase_image or spectra else [phase.name for phase in STEEL],
+        }
+        self._energy_drift_ev_per_h = energy_drift_ev_per_h
+        self._dead_time_s = dead_time_us * 1e-6
         self._seed = seed
         self._stage_speed_mm_per_s = stage_speed_mm_per_s
         self._stage_settle_s = stage_settle_s
         self._beam_current_na = beam_current_na
         self._shot_noise_grey_us_na = shot_noise_grey_us_na
         self._read_noise_grey = read_noise_grey
-        self._drift_nm_per_s = (float(drift_nm_per_s[0]), float(drift_nm_per_s[1]))
-        self._tilt_deg = (float(tilt_deg[0]), float(tilt_deg[1]))
         self._has_mask_scan = has_mask_scan
         self._fail_scans = frozenset(fail_scans)
         self._stall_scan = stall_scan
@@ -160,35 +217,7 @@ class SimulatedMicroscope(VirtualInstrument):
         """Open the connection; compiling what computes the pixels belongs here, not to the first scan."""
         super().connect()
         self._image(PixelBox(0, 0, 2, 2), 1000.0, (2, 2))
-
-    # -- optics -----------------------------------------------------------------------------
-
-    def set_working_distance(self, working_distance_mm: float) -> None:
-        """Focus at a distance of 1 to 100 mm."""
-        if not 1 <= working_distance_mm <= 100:
-            raise CapabilityError(f"working distance {working_distance_mm} mm: expected 1 to 100 mm")
-        self._set(working_distance_mm=working_distance_mm)
-
-    def get_working_distance(self) -> float:
-        """Return the working distance in mm."""
-        return float(self.get_state().working_distance_mm or FOCUS_MM)
-
-    def set_brightness_contrast(self, brightness_pct: float, contrast_pct: float) -> None:
-        """Set black level and gain; 50 and 50 leave the signal as it is."""
-        if not (0 <= brightness_pct <= 100 and 0 <= contrast_pct <= 100):
-            raise CapabilityError(
-                f"brightness {brightness_pct} %, contrast {contrast_pct} %: expected 0 to 100"
-            )
-        self._set(brightness_pct=brightness_pct, contrast_pct=contrast_pct)
-
-    def get_brightness_contrast(self) -> tuple[float, float]:
-        """Return (brightness, contrast) in percent."""
-        state = self.get_state()
-        return float(state.brightness_pct or 0.0), float(state.contrast_pct or 0.0)
-
-    def set_scan_rotation(self, rotation_deg: float) -> None:
-        """Turn the scan, from stage +x to +y."""
-        self._set(scan_rotation_deg=rotation_deg)
+        self._counts(np.zeros((1, 2), dtype=np.int64), np.array([1e-6]), (2, 2))
 
     # -- stage and faults -------------------------------------------------------------------
 
@@ -220,51 +249,21 @@ class SimulatedMicroscope(VirtualInstrument):
 
     # -- pixels -----------------------------------------------------------------------------
 
-    def _grid(self, window_px: tuple[int, int]) -> Grid:
-        """Return where the pixels of a grid lie on the specimen, drift included."""
+    def _field(self, window_px: tuple[int, int]) -> tuple[int, ...]:
+        """Return what names a field of view and its grid to the noise."""
         state = self.get_state()
-        width, height = window_px
-        pitch_um = self.get_view_field() * 1e3 / width
-        angle = math.radians(state.scan_rotation_deg or 0.0)
-        right = (pitch_um * math.cos(angle), pitch_um * math.sin(angle))
-        down = (-right[1], right[0])
-        # The beam stands in the middle of a pixel, hence half a pixel less than half a field.
-        half_x, half_y = (width - 1) / 2, (height - 1) / 2
-        drift_um = [v * 1e-3 * self._memory.clock_s for v in self._drift_nm_per_s]
-        return Grid(
-            origin=(
-                state.x_mm * 1e3 + drift_um[0] - half_x * right[0] - half_y * down[0],
-                state.y_mm * 1e3 + drift_um[1] - half_x * right[1] - half_y * down[1],
-            ),
-            per_column=right,
-            per_row=down,
-        )
-
-    def _probe_um(self) -> float:
-        """Return the width of the beam on the specimen: focus, and distance from it."""
-        state = self.get_state()
-        slope_x, slope_y = (math.tan(math.radians(angle)) for angle in self._tilt_deg)
-        focus_mm = FOCUS_MM + slope_x * state.x_mm + slope_y * state.y_mm
-        return math.hypot(PROBE_UM, CONVERGENCE_RAD * 1e3 * (self.get_working_distance() - focus_mm))
+        return (self._seed, round(state.x_mm * 1e6), round(state.y_mm * 1e6), *window_px)
 
     def _image(self, box: PixelBox, dwell_ns: float, window_px: tuple[int, int]) -> Image:
-        state = self.get_state()
         shape = (box.height, box.width)
-        grey = self.specimen.signal(self._grid(window_px), box.left, box.top, shape, self._probe_um())
-        exposure = (
-            self._seed,
-            round(state.x_mm * 1e6),
-            round(state.y_mm * 1e6),
-            *window_px,
-            round(dwell_ns * 1e3),
-        )
+        grey = self._surface.signal(self._grid(window_px), box.left, box.top, shape, self._probe_um())
         add_noise(
             grey,
             np.arange(box.left, box.right),
             np.arange(box.top, box.bottom)[:, np.newaxis],
             shot_grey=self._shot_noise_grey_us_na / (dwell_ns * 1e-3 * self._beam_current_na),
             read_noise_grey=self._read_noise_grey,
-            key=key_of(*exposure),
+            key=key_of(*self._field(window_px), round(dwell_ns * 1e3)),
         )
         brightness_pct, contrast_pct = self.get_brightness_contrast()
         grey *= 2 ** ((contrast_pct - 50) / 10)
@@ -287,6 +286,45 @@ class SimulatedMicroscope(VirtualInstrument):
             values[members] = image[points[:, 1] - top, points[:, 0] - left]
         return values
 
+    # -- spectra ----------------------------------------------------------------------------
+
+    def energy_axis(self) -> EnergyAxis:
+        """Return the energy axis of the library."""
+        return self._spectrometer.axis
+
+    def true_phases(self, box: PixelBox, window_px: tuple[int, int]) -> NDArray[np.int64]:
+        """Return the phase (rows, columns) of each pixel of a box, 0 where the spectrum is ill."""
+        rows, columns = np.indices((box.height, box.width))
+        points = np.column_stack([columns.ravel() + box.left, rows.ravel() + box.top])
+        labels = self._spectrometer.labels(self._chosen(points, window_px))
+        return labels.reshape(box.height, box.width)
+
+    def _chosen(self, points_px: NDArray[np.int64], window_px: tuple[int, int]) -> NDArray[np.int64]:
+        columns, rows = points_px[:, 0], points_px[:, 1]
+        phases = self._surface.phases(self._grid(window_px).points(columns, rows))
+        return self._spectrometer.choose(phases, columns, rows, self._spectra_key(window_px))
+
+    def _spectra_key(self, window_px: tuple[int, int]) -> np.uint64:
+        return key_of(*self._field(window_px), SPECTRA)
+
+    def _rest_s(
+        self, points_px: NDArray[np.int64], live_time_s: NDArray[np.float64], window_px: tuple[int, int]
+    ) -> float:
+        rates_cps = self._spectrometer.rates_cps(self._chosen(points_px, window_px))
+        return float((live_time_s * (1 + rates_cps * self._dead_time_s)).sum())
+
+    def _counts(
+        self, points_px: NDArray[np.int64], live_time_s: NDArray[np.float64], window_px: tuple[int, int]
+    ) -> NDArray[np.uint32]:
+        return self._spectrometer.count(
+            self._chosen(points_px, window_px),
+            points_px[:, 0],
+            points_px[:, 1],
+            live_time_s,
+            self._spectra_key(window_px),
+            self._energy_drift_ev_per_h * 1e-3 * self._memory.clock_s / 3600,
+        )
+
     def _device_parameters(self) -> dict[str, Any]:
         return {
             "is_simulation": True,
@@ -298,5 +336,6 @@ class SimulatedMicroscope(VirtualInstrument):
             "tilt_deg": self._tilt_deg,
             "row_overhead_us": self._limits.timing.row_overhead_us,
             "scan_overhead_ms": self._limits.timing.scan_overhead_ms,
+            "spectrometer": self._spectrum_parameters,
             "time_scale": self._time_scale,
         }

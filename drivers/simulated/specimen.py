@@ -30,9 +30,15 @@ SHADOWS, ETCH_PITS, CARBIDES = 420.0, 2700.0, 900.0
 """Per block."""
 
 # Columns of the table of objects: centre, half length and direction of the middle line, radius
-# about it, depth of the dip (1 = black), softness of the edge, brightness of the rim; in um, rad, 1.
-_HALF_LENGTH, _RADIUS, _RIM = 2, 4, 7
+# about it, depth of the dip (1 = black), softness of the edge, brightness of the rim; in um, rad, 1;
+# and the phase within the outline, 0 where it is that of the surroundings.
+_HALF_LENGTH, _RADIUS, _RIM, _PHASE = 2, 4, 7, 8
 Objects = NDArray[np.float64]
+
+MATRIX, ISLANDS, VOID, SULPHIDE, OXIDE = 1, 2, 3, 4, 5
+"""Phases, as X-rays tell them; to the image the last three are equally dark."""
+EMPTY_SHARE, SULPHIDE_SHARE = 0.5, 0.3
+"""Of the voids: still empty, and filled by an inclusion of sulphide; the rest holds oxide."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +60,12 @@ class Grid:
     origin: tuple[float, float]
     per_column: tuple[float, float]
     per_row: tuple[float, float]
+
+    def points(self, columns: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return x, y (n, 2) of pixels, in um."""
+        steps = np.outer(columns, self.per_column) + np.outer(rows, self.per_row)
+        points: NDArray[np.float64] = steps + self.origin
+        return points
 
 
 class Specimen:
@@ -106,6 +118,14 @@ class Specimen:
         _stamp(image, objects, self._key, grid.origin, grid.per_column, grid.per_row, left, top, probe_um)
         return image
 
+    def phases(self, xy_um: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the phase at points (n, 2) of x, y; X-rays come from the point alone, not around it."""
+        distance_um = martensite_distances(self._key, xy_um)[:, 0]
+        phases = np.where(distance_um > 0, ISLANDS, MATRIX).astype(np.int64)
+        objects = self._objects_in(xy_um.min(axis=0), xy_um.max(axis=0))
+        _fill(phases, xy_um, objects[objects[:, _PHASE] > 0], self._key)
+        return phases
+
     def voids_in(self, box_mm: tuple[float, float, float, float]) -> Voids:
         """Return the true voids and cracks with their centres in (left, top, width, height)."""
         low = np.array(box_mm[:2]) * 1e3
@@ -141,14 +161,14 @@ class Specimen:
         n = len(at)
         radius = np.minimum(1.35 * (1 - uniform(size=n)) ** (-1 / 1.35), 16) * PX_UM
         length, depth, rim = radius * uniform(0, 1.2, n), uniform(0.86, 0.98, n), uniform(20, 60, n)
-        voids = _objects(at, length, normal(0, 0.5, n), radius, depth, rim=rim)
+        voids = _objects(at, length, normal(0, 0.5, n), radius, depth, rim=rim, phase=VOID)
 
         at = scattered(CRACKS * self._damage)
         at = at[martensite_distances(self._key, at)[:, 0] > 0.3]
         n = len(at)
         length, radius = uniform(12, 120, n) * PX_UM / 2, uniform(0.7, 2.2, n) * PX_UM
         angle, depth, rim = normal(math.pi / 2, 0.5, n), uniform(0.8, 0.95, n), uniform(10, 30, n)
-        cracks = _objects(at, length, angle, radius, depth, rim=rim)
+        cracks = _objects(at, length, angle, radius, depth, rim=rim, phase=VOID)
 
         at = scattered(SHADOWS)
         n = len(at)
@@ -163,6 +183,9 @@ class Specimen:
         n = len(at)
         length, angle, radius = uniform(0, 0.07, n), uniform(0, math.pi, n), uniform(0.03, 0.1, n)
         carbides = _objects(at, length, angle, radius, uniform(-1.0, -0.3, n))
+
+        limits = np.cumsum([EMPTY_SHARE, SULPHIDE_SHARE])
+        voids[:, _PHASE] = VOID + np.searchsorted(limits, uniform(size=len(voids)))
         return np.concatenate([carbides, shadows, pits, voids, cracks])
 
 
@@ -174,9 +197,54 @@ def _objects(
     depth: NDArray[np.float64],
     soft: NDArray[np.float64] | float = 0.0,
     rim: NDArray[np.float64] | float = 0.0,
+    phase: int = 0,
 ) -> Objects:
-    columns = (half_length, angle, radius, depth, soft, rim)
+    columns = (half_length, angle, radius, depth, soft, rim, phase)
     return np.column_stack([centres, *(np.broadcast_to(c, len(centres)) for c in columns)])
+
+
+@compiled
+def _outside_um(
+    px: float, py: float, one: NDArray[np.float64], rough_key: np.uint64, last: NDArray[np.float64]
+) -> float:
+    """Distance of a point from the outline of an object, negative inside."""
+    x, y, half_length, angle, radius = one[0], one[1], one[2], one[3], one[4]
+    is_crack = half_length > 2 * radius
+    cosine, sine = math.cos(angle), math.sin(angle)
+    along = (px - x) * cosine + (py - y) * sine
+    across = (py - y) * cosine - (px - x) * sine
+    rough = 0.0
+    if one[_RIM] > 0:
+        grain_um = 0.4 if is_crack else 0.8 * radius
+        rough = lattice_noise(rough_key, px / grain_um, py / grain_um, last, 0)[0]
+    # A crack wanders off its line, the outline of a void is uneven.
+    if is_crack:
+        across += 2.0 * radius * rough
+    along -= min(max(along, -half_length), half_length)
+    away: float = math.sqrt(along * along + across * across) - radius
+    if not is_crack:
+        away += 0.35 * radius * rough
+    return away
+
+
+@compiled
+def _fill(
+    phases: NDArray[np.int64], xy_um: NDArray[np.float64], objects: NDArray[np.float64], key: np.uint64
+) -> None:
+    """Set the phase of the points that lie within an object."""
+    rough_key = key + np.uint64(32)
+    for n in range(objects.shape[0]):
+        one = objects[n]
+        last = np.full((1, 6), np.nan)
+        reach = min(one[_HALF_LENGTH] + 4 * one[_RADIUS], REACH_UM)
+        for i in range(xy_um.shape[0]):
+            px, py = xy_um[i, 0], xy_um[i, 1]
+            if (
+                abs(px - one[0]) < reach
+                and abs(py - one[1]) < reach
+                and _outside_um(px, py, one, rough_key, last) < 0
+            ):
+                phases[i] = np.int64(one[_PHASE])
 
 
 @compiled
@@ -196,7 +264,8 @@ def _stamp(
     rows, columns = image.shape
     rough_key = key + np.uint64(32)
     for n in range(objects.shape[0]):
-        x, y, half_length, angle, radius, depth, soft, rim = objects[n]
+        one = objects[n]
+        x, y, half_length, _, radius, depth, soft, rim, _ = one
         sigma = math.sqrt(probe_um * probe_um + soft * soft)
         width = 1.7 * sigma
         last = np.full((1, 6), np.nan)
@@ -205,8 +274,6 @@ def _stamp(
             peak = math.erf(radius / (sigma * math.sqrt(2.0)))
         else:
             peak = 1 - math.exp(-radius * radius / (2 * sigma * sigma))
-        is_crack = half_length > 2 * radius
-        grain_um = 0.4 if is_crack else 0.8 * radius
         halo_um = min(2 * radius, 0.35)
         reach = min(half_length + 3 * radius + max(width, 4 * halo_um if rim > 0 else 0.0), REACH_UM)
         # Centre and reach in pixels; per_column and per_row are at right angles and equally long.
@@ -214,25 +281,13 @@ def _stamp(
         column = (dx * per_column[0] + dy * per_column[1]) / (pitch * pitch) - left
         row = (dx * per_row[0] + dy * per_row[1]) / (pitch * pitch) - top
         span = reach / pitch
-        cosine, sine = math.cos(angle), math.sin(angle)
         first_row, end_row = max(0, math.ceil(row - span)), min(rows, math.floor(row + span) + 1)
         first, end = max(0, math.ceil(column - span)), min(columns, math.floor(column + span) + 1)
         for r in range(first_row, end_row):
             for c in range(first, end):
                 px = origin[0] + (left + c) * per_column[0] + (top + r) * per_row[0]
                 py = origin[1] + (left + c) * per_column[1] + (top + r) * per_row[1]
-                along = (px - x) * cosine + (py - y) * sine
-                across = (py - y) * cosine - (px - x) * sine
-                rough = 0.0
-                if rim > 0:
-                    rough = lattice_noise(rough_key, px / grain_um, py / grain_um, last, 0)[0]
-                # A crack wanders off its line, the outline of a void is uneven.
-                if is_crack:
-                    across += 2.0 * radius * rough
-                along -= min(max(along, -half_length), half_length)
-                away = math.sqrt(along * along + across * across) - radius
-                if not is_crack:
-                    away += 0.35 * radius * rough
+                away = _outside_um(px, py, one, rough_key, last)
                 edge = min(max(0.5 - away / (2 * width), 0.0), 1.0)
                 inside = edge * edge * (3 - 2 * edge)
                 value = image[r, c] * (1 - depth * peak * inside)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from sparse_actors.contracts.spectra import EnergyAxis
@@ -62,14 +61,22 @@ class MapRecord:
             case _:
                 pass
 
+    def readable(self) -> tuple[dict[FieldId, list[SpectraRecorded]], list[str]]:
+        """Return the batches of each field whose spectra are as recorded, and what is wrong with the rest."""
+        good: dict[FieldId, list[SpectraRecorded]] = {}
+        problems = []
+        for (field_id, batch), recorded in sorted(self.batches.items()):
+            try:
+                self.spectra(recorded)
+                good.setdefault(field_id, []).append(recorded)
+            except (JournalError, OSError) as error:
+                problems.append(f"spectra of {field_id}, batch {batch}: {error}")
+        return good, problems
+
     @property
     def spots_recorded(self) -> int:
         """Number of spectra on disk."""
         return sum(len(batch.points_px) for batch in self.batches.values())
-
-    def of_field(self, field_id: FieldId) -> list[SpectraRecorded]:
-        """Return the recorded batches of a field, in order."""
-        return [recorded for (of, _), recorded in sorted(self.batches.items()) if of == field_id]
 
     def spectra(self, recorded: SpectraRecorded) -> tuple[NDArray[Any], EnergyAxis]:
         """Return the counts (n, channels) of a batch and their energy axis, checked.
@@ -83,16 +90,3 @@ class MapRecord:
         if folder.slab(recorded.slab).exists():
             return SpectraStore(self.folder).read(recorded)
         return PackedSpectra(folder.packed_spectra).read(recorded)
-
-    def labels_of(self, field_id: FieldId) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return points (n, 2) and labels (n,) of a field that was mapped.
-
-        Raises
-        ------
-        JournalError
-            No map of it has ended.
-        """
-        if field_id not in self.mapped:
-            raise JournalError(f"there is no map of {field_id} yet: resume the run")
-        mapped = self.mapped[field_id]
-        return mapped.points_px, mapped.labels

@@ -26,8 +26,10 @@ from . import disk
 from .dose_maps import beam_current_pa, dose_overview
 from .hdf5_file import written
 from .hyperspy_links import add_experiments, write_sidecar
+from .map_nexus import add_map_experiments, write_maps
 from .mosaic import Mosaic
 from .packed import CHUNK_PX, FILTERS, Packable, is_packed, pack_fast, pack_regions, region_paths
+from .packed_spectra import PackedSpectra, pack_spectra
 from .run_record import RunRecord
 from .slabs import PIXELS, describe
 from .tables import (
@@ -61,7 +63,7 @@ def finalize(folder: Path, check: Callable[[], None] = lambda: None) -> tuple[st
     Returns
     -------
     tuple of str
-        Which images are left out because their pixels are not those that were recorded, and why.
+        Which images and spectra are left out because their pixels are not those that were recorded, and why.
 
     Raises
     ------
@@ -80,11 +82,18 @@ def finalize(folder: Path, check: Callable[[], None] = lambda: None) -> tuple[st
     tiles = pack_fast(fast, _packables(record, check, is_fast=True))
     pack_regions(rescans, _packables(record, check, is_fast=False))
     check()
+    spectra, problems = record.maps.readable()
+    fields = {
+        record.maps.mapped[name].field: of for name, of in spectra.items() if name in record.maps.mapped
+    }
+    pack_spectra(record.folder.packed_spectra, fields, record.maps.spectra)
+    check()
     _write_master(record, tiles)
     write_sidecar(record.folder)
     if record.outcome is not None and record.outcome.outcome == "completed":
         _remove_slabs(record)
-    return tuple(f"scan {scan_id} is left out of the result: {why}" for scan_id, why in record.lost.items())
+    problems += [f"scan {scan_id} is left out of the result: {why}" for scan_id, why in record.lost.items()]
+    return tuple(problems)
 
 
 def _packables(record: RunRecord, check: Callable[[], None], *, is_fast: bool) -> list[Packable]:
@@ -116,6 +125,11 @@ def _remove_slabs(record: RunRecord) -> None:
     for name, slab in record.slabs.items():
         if all(scan.id in record.recorded for scan in slab.scans):
             record.folder.slab(name).unlink(missing_ok=True)
+    packed = PackedSpectra(record.folder.packed_spectra)
+    batches = [recorded for _, recorded in sorted(record.maps.batches.items())]
+    if packed.holds(batches):
+        for slab_name in {recorded.slab for recorded in batches}:
+            record.folder.slab(slab_name).unlink(missing_ok=True)
     for left_over in record.folder.data.glob("*.h5.tmp"):
         left_over.unlink()
     disk.sync_folder(record.folder.data)
@@ -142,6 +156,7 @@ def _write_master(record: RunRecord, tiles: list[TileIndex]) -> None:
             _write_rescans(entry, record)
         if beam_current_pa(record) is not None:
             _write_dose(entry, record)
+        write_maps(entry, record.maps, *_map_settings(record))
     if tiles:
         # Sources and linked files are opened as the file is that names them: they are only ever read
         # through a file that is open for reading, so that nothing touches a packed file again.
@@ -153,6 +168,7 @@ def _write_master(record: RunRecord, tiles: list[TileIndex]) -> None:
         if tiles:
             _write_overview(file["entry"], record, picture, factor)
         add_experiments(file, record.folder, tiles)
+        add_map_experiments(file["Experiments"], record.maps, record.folder, *_map_settings(record))
     disk.publish(temporary, path)
 
 
@@ -346,6 +362,12 @@ def _reduced(panorama: Any, factor: int) -> NDArray[Any]:
         squares = strip.reshape(count, factor, columns, factor)
         picture[top : top + count] = squares.mean(axis=(1, 3)).round()
     return picture
+
+
+def _map_settings(record: RunRecord) -> tuple[float, float | None]:
+    """Return the width of the field of view (um) and, where it is known, the energy of the beam (keV)."""
+    beam_kev = record.config.get("eds", {}).get("beam_kev")
+    return record.panorama.tile_fov_mm[0] * 1e3, beam_kev
 
 
 def _pixels(record: RunRecord, scans: list[Scan]) -> np.dtype[Any]:

@@ -22,7 +22,9 @@ from sparse_actors.errors import JournalError
 from sparse_actors.messages import MapField, SpectraRecorded
 
 from . import disk
+from .hdf5_file import written
 from .packed import FILTERS
+from .slabs import DAMAGE
 
 CHUNK_POINTS = 4
 """Neighbours along a row that share a chunk."""
@@ -62,7 +64,7 @@ class PackedSpectra:
                     offset_kev=float(attributes["energy_offset_keV"]),
                     scale_kev=float(attributes["energy_scale_keV"]),
                 )
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, *DAMAGE) as error:
             raise JournalError(f"{what}: {error}") from None
         if crc32(counts.data.cast("B")) != recorded.crc32:
             raise JournalError(f"{what}: the checksum is not that of the journal")
@@ -85,17 +87,20 @@ def pack_spectra(path: Path, fields: Mapping[MapField, Sequence[SpectraRecorded]
     ------
     JournalError
         Spectra are not those that were recorded, or do not read back as they were written.
+    OSError
+        The disk refused; nothing is left of the file.
     """
     batches = [recorded for of_field in fields.values() for recorded in of_field]
     if not batches or PackedSpectra(path).holds(batches):
         return
     temporary = path.with_name(path.name + ".tmp")
-    with h5py.File(temporary, "w") as file:
+    with written(temporary) as (file, check):
         file.attrs["creator"] = "sparse-actors"
         file.create_dataset("batches", data=_names(batches), dtype=h5py.string_dtype())
         for field, of_field in fields.items():
             if of_field:
                 _pack_field(file.create_group(str(field.id)), field, of_field, read)
+                check()
     packed = PackedSpectra(temporary)
     for recorded in batches:
         packed.read(recorded)

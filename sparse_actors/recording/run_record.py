@@ -35,6 +35,7 @@ from sparse_actors.messages import (
 )
 
 from .journal import inspect_journal
+from .map_record import MapRecord
 from .run_folder import RunFolder
 from .store import RunStore
 
@@ -89,9 +90,11 @@ class RunRecord:
     """None while it runs, and after a crash until it is resumed."""
     _slab_of: dict[ScanId, str] = field(default_factory=dict)
     _store: RunStore = field(init=False)
+    maps: MapRecord = field(init=False)
 
     def __post_init__(self) -> None:
         self._store = RunStore(self.folder.path)
+        self.maps = MapRecord(self.folder.path)
 
     @classmethod
     def open(cls, path: Path) -> RunRecord:
@@ -106,6 +109,7 @@ class RunRecord:
         return record
 
     def _take(self, message: Message) -> None:
+        self.maps.take(message)
         match message:
             case RunStarted():
                 # A new session tries again what an earlier one gave up.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,21 +105,10 @@ class Slab:
 
     @classmethod
     def create(cls, path: Path, scans: Sequence[Scan], pixel_type: str) -> None:
-        """Make the file, with room for every scan, durably and in one step.
-
-        libhdf5 lays it out in memory without its pixels, which it never fills: what it writes are some
-        kilobytes of descriptions between the places of the images. These go to disk at their offsets.
-
-        Raises
-        ------
-        OSError
-            The disk has no room; nothing is left of the file.
-        """
-        temporary = path.with_name(path.name + ".tmp")
+        """Make the file, with room for every scan; raises as `create`."""
         names = dataset_names(scans)
-        layout = TakesAll()
-        with h5py.File(layout, "w") as file:
-            file.attrs["creator"] = "sparse-actors"
+
+        def lay_out(file: Any) -> None:
             file.create_dataset("order", data=names, dtype=h5py.string_dtype())
             file.create_dataset("recorded", data=np.zeros(len(scans), dtype=STATE))
             masks = file.create_group("mask_boxes")
@@ -127,18 +116,8 @@ class Slab:
                 describe(room(file, name, scan.shape, PIXELS[pixel_type]), scan)
                 if scan.mask_boxes:
                     masks.create_dataset(name, data=mask_table(scan))
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | disk.BINARY, 0o644)
-        try:
-            try:
-                disk.reserve_space(fd, layout.size)
-                for offset, data in layout.kept:
-                    disk.write_all_at(fd, memoryview(data), offset)
-            finally:
-                os.close(fd)
-            disk.publish(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+
+        create(path, lay_out)
 
     def holds(self, scans: Sequence[Scan], pixel_type: str) -> bool:
         """Whether the slab was made for exactly these scans."""
@@ -214,6 +193,43 @@ class Slab:
             return self.places[str(scan.id)]
         except KeyError:
             raise JournalError(f"{self.path} has no room for scan {scan.id}") from None
+
+
+def create(path: Path, lay_out: Callable[[Any], None]) -> None:
+    """Make a file with room for what will be written in place, durably and in one step.
+
+    libhdf5 lays it out in memory without its pixels, which it never fills: what it writes are some
+    kilobytes of descriptions between the places of the arrays. These go to disk at their offsets.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    lay_out
+        Makes the datasets in an open file; the large ones with `room`.
+
+    Raises
+    ------
+    OSError
+        The disk has no room; nothing is left of the file.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    layout = TakesAll()
+    with h5py.File(layout, "w") as file:
+        file.attrs["creator"] = "sparse-actors"
+        lay_out(file)
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | disk.BINARY, 0o644)
+    try:
+        try:
+            disk.reserve_space(fd, layout.size)
+            for offset, data in layout.kept:
+                disk.write_all_at(fd, memoryview(data), offset)
+        finally:
+            os.close(fd)
+        disk.publish(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def room(file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:

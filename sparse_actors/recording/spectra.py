@@ -25,7 +25,7 @@ from sparse_actors.messages import FieldId, SpectraMeasured, SpectraRecorded
 
 from . import disk
 from .run_folder import RunFolder
-from .slabs import room
+from .slabs import DAMAGE, create, room
 
 ROWS = 1024
 """Spectra in a slab; a batch never lies in two."""
@@ -138,20 +138,15 @@ class SpectraStore:
             self.folder.create()
         self._check_room()
         path, axis = self.folder.slab(name), measured.axis
-        temporary = path.with_name(path.name + ".tmp")
-        with h5py.File(temporary, "w") as file:
-            file.attrs["creator"] = "sparse-actors"
+
+        def lay_out(file: Any) -> None:
             counts = room(file, "counts", (rows, axis.channels), measured.counts.dtype.newbyteorder("<"))
             counts.attrs["energy_offset_keV"] = axis.offset_kev
             counts.attrs["energy_scale_keV"] = axis.scale_kev
             points = room(file, "points", (rows,), _POINT)
             points.attrs["grid_px"] = np.array(measured.grid_px, dtype="i8")
-        fd = os.open(temporary, os.O_RDWR | disk.BINARY)
-        try:
-            disk.reserve_space(fd, os.fstat(fd).st_size)
-        finally:
-            os.close(fd)
-        disk.publish(temporary, path)
+
+        create(path, lay_out)
         self._slabs.pop(name, None)
         return self._slab(name)
 
@@ -173,6 +168,6 @@ class SpectraStore:
                         ),
                         rows=len(counts),
                     )
-            except (OSError, KeyError, TypeError) as error:
+            except (OSError, *DAMAGE) as error:
                 raise JournalError(f"{path} is no slab of spectra: {error}") from None
         return self._slabs[name]

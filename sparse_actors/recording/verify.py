@@ -21,6 +21,8 @@ class VerifyReport:
     """Recorded scans whose pixels were read."""
     pixels: int = 0
     """Sum of the pixels of the scans that are as they were recorded."""
+    spectra: int = 0
+    """How many spectra are as they were recorded."""
     problems: list[str] = field(default_factory=list)
     """Something recorded is lost or contradicts itself; empty when all is well."""
     warnings: list[str] = field(default_factory=list)
@@ -39,6 +41,7 @@ def verify(folder: Path) -> VerifyReport:
         report.warnings.append(record.warning)
     report.problems += record.contradictions
     _check_images(record, report)
+    _check_spectra(record, report)
     _check_slabs(record, report)
     _check_completeness(record, report)
     return report
@@ -67,12 +70,20 @@ def _check_images(record: RunRecord, report: VerifyReport) -> None:
         report.pixels += image.size
 
 
+def _check_spectra(record: RunRecord, report: VerifyReport) -> None:
+    good, problems = record.maps.readable()
+    report.problems += problems
+    report.spectra = sum(len(recorded.points_px) for of_field in good.values() for recorded in of_field)
+
+
 def _check_slabs(record: RunRecord, report: VerifyReport) -> None:
     """Compare the slab files with what the journal says of them."""
     data = record.folder.data
-    packed = {path.name for path in (record.folder.packed_fast, record.folder.packed_regions)}
+    folder = record.folder
+    packed = {path.name for path in (folder.packed_fast, folder.packed_regions, folder.packed_spectra)}
+    spectra = {recorded.slab for recorded in record.maps.batches.values()}
     for path in sorted(data.glob("*.h5")):
-        if path.name in packed:
+        if path.name in packed or path.stem in spectra:
             continue
         try:
             slab = Slab(path)

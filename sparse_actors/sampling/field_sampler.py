@@ -10,7 +10,8 @@ from sparse_actors.contracts.classifier import FITS_NONE
 from .beam_path import beam_path
 from .erd_map import ErdMap
 from .erd_model import ErdModel
-from .start_points import StartKind, start_points
+from .start_points import StartKind as StartKind
+from .start_points import start_points
 
 _FREE, _PENDING, _TOLD = 0, 1, 2
 

@@ -60,7 +60,7 @@ def label_image(
         labels = _DRAW[kind or drawn_kind](shape, count, rng)
         if labels.min() != labels.max():
             # Segmented images have been through a median filter; single pixels are noise there, not phases.
-            return median_filter(labels, 3).astype(np.int32)
+            return np.asarray(median_filter(labels, 3), np.int32)
 
 
 def label_images(count: int, shape: tuple[int, int], *, seed: int) -> Iterator[Labels]:
@@ -78,7 +78,7 @@ def _islands(shape: tuple[int, int], phases: int, rng: np.random.Generator) -> L
 
 
 def _lamellae(shape: tuple[int, int], phases: int, rng: np.random.Generator) -> Labels:
-    """Stripes of a eutectic in colonies of different direction; phases above two lie in colonies of their own."""
+    """Stripes of a eutectic in colonies of different direction, each of two of the phases."""
     colonies = _cells(shape, int(rng.integers(2, 9)), rng)
     rows, columns = np.indices(shape)
     period = _length(shape, rng, 1 / 16, 1 / 5)
@@ -176,7 +176,7 @@ def _bands(field: NDArray[np.float64], phases: int, rng: np.random.Generator) ->
 def _cells(shape: tuple[int, int], count: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """Return which of `count` random points is nearest, seen through a bent lens."""
     size = min(shape) / np.sqrt(count)
-    seen = np.stack(np.indices(shape), axis=-1).astype(np.float64)
+    seen = np.moveaxis(np.indices(shape), 0, -1).astype(np.float64)
     for axis in range(2):
         seen[..., axis] += 0.15 * size * _field(shape, size, rng)
     points = rng.uniform(0, 1, (count, 2)) * shape

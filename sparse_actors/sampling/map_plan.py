@@ -30,7 +30,7 @@ class MapPlan:
     batch_s: float = 0.05
     """Beam time of a batch: long enough to hide what it takes to choose the next."""
     ahead: int = 2
-    """Batches chosen before the answer to the one being measured is known: one under the beam, one waiting."""
+    """Batches chosen before the answer to the first of them is known: one under the beam, one waiting."""
     max_batch: int = 64
 
     @property

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from sparse_actors.contracts.classifier import FITS_NONE
 
 from .compiled import compiled
-from .kriging import KRIGED, kriged_share
+from .kriging import DX, DY, KRIGED, LABELS, Scratch, kriged_label, kriging_scratch
 from .neighbours import NEIGHBOURS
 
 Method = Literal["weighted_mode", "diffusion", "radial"]
@@ -24,8 +24,8 @@ _CALIBRATION: dict[Method, tuple[float, float, float, float]] = {
     "diffusion": (0.0, 1.0, 0.0, 0.0),
     "radial": (0.0, 1.0, 0.0, 0.0),
 }
-"""Logistic regression of "this pixel is right": constant, logit of the share, logarithm of the distance to the
-nearest point (px), and whether all near points agree. Fitted by `scripts/train_default_sampler.py`."""
+"""Logistic regression of "this pixel is right": constant, logit of the share, logarithm of the distance to
+the nearest point (px), and whether all near points agree. Fitted by `scripts/train_default_sampler.py`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,48 +122,63 @@ def _by_nearest(
         band = slice(start, start + _BAND_PX)
         seen = np.stack([pixels[band] % columns, pixels[band] // columns], axis=1)
         distances, near = tree.query(seen, k=range(1, wanted + 1), workers=-1)
-        filled[pixels[band]], share[band] = _elected(seen, points, labels, near, method == "radial")
+        if method == "radial":
+            elected = _kriged(seen, points, labels, near, kriging_scratch())
+        else:
+            elected = _voted(distances, labels, near)
+        filled[pixels[band]], share[band] = elected
         distance[band] = distances[:, 0]
     return share, distance
 
 
 @compiled
-def _elected(
+def _kriged(
     seen: NDArray[np.int64],
     points: NDArray[np.int64],
     labels: NDArray[np.int32],
     near: NDArray[np.int64],
-    by_kriging: bool,
+    scratch: Scratch,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Return label and share of each pixel; a pixel that is a point keeps its label."""
+    """Return label and share of each pixel by kriging; a pixel that is a point keeps its label."""
     n = near.shape[1]
-    dx, dy, around = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n)
-    factor, weights = np.empty((n, n)), np.empty((3, n))
-    elected, share = np.empty(len(seen), np.int32), np.empty(len(seen))
+    elected, share = np.empty(len(seen), np.int32), np.ones(len(seen))
     for i in range(len(seen)):
         for j in range(n):
-            dx[j], dy[j] = points[near[i, j], 0] - seen[i, 0], points[near[i, j], 1] - seen[i, 1]
-            around[j] = labels[near[i, j]]
-        if dx[0] == 0 and dy[0] == 0:
-            elected[i], share[i] = labels[near[i, 0]], 1.0
-        elif by_kriging:
-            label, share[i] = kriged_share(dx, dy, around, n, factor, weights)
+            scratch[DX, j] = points[near[i, j], 0] - seen[i, 0]
+            scratch[DY, j] = points[near[i, j], 1] - seen[i, 1]
+            scratch[LABELS, j] = labels[near[i, j]]
+        elected[i] = labels[near[i, 0]]
+        if scratch[DX, 0] != 0 or scratch[DY, 0] != 0:
+            label, share[i] = kriged_label(scratch, n)
             elected[i] = np.int32(label)
-        else:
-            best, most, total = around[0], -1.0, 0.0
+    return elected, share
+
+
+@compiled
+def _voted(
+    distances: NDArray[np.float64], labels: NDArray[np.int32], near: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Return label and share of each pixel by weights d^-2; a pixel that is a point keeps its label."""
+    n = near.shape[1]
+    elected, share = np.empty(len(near), np.int32), np.ones(len(near))
+    for i in range(len(near)):
+        best, most, total = labels[near[i, 0]], 0.0, 0.0
+        agree = distances[i, 0] == 0
+        if not agree:
+            agree = True
             for j in range(n):
                 votes = 0.0
                 for k in range(n):
-                    if around[k] == around[j]:
-                        votes += 1.0 / (dx[k] * dx[k] + dy[k] * dy[k])
-                if votes > most or (votes == most and around[j] < best):
-                    best, most = around[j], votes
-                total += 1.0 / (dx[j] * dx[j] + dy[j] * dy[j])
-            elected[i] = np.int32(best)
-            agree = True
-            for j in range(1, n):
-                agree &= around[j] == around[0]
-            share[i] = 1.0 if agree else min(most / total, 1 - 1e-12)
+                    if labels[near[i, k]] == labels[near[i, j]]:
+                        # Distances of pixels are roots of whole numbers: equal sums are equal.
+                        votes += 1 / np.rint(distances[i, k] ** 2)
+                if votes > most or (votes == most and labels[near[i, j]] < best):
+                    best, most = labels[near[i, j]], votes
+                total += 1 / np.rint(distances[i, j] ** 2)
+                agree &= labels[near[i, j]] == labels[near[i, 0]]
+        elected[i] = best
+        if not agree:
+            share[i] = min(most / total, 1 - 1e-12)
     return elected, share
 
 
@@ -184,14 +199,14 @@ def _diffused(
         wins = here > share
         share[wins], best[wins] = here[wins], phase
     filled[open_pixels] = best
-    return np.clip(share, 0, 1 - 1e-12)
+    return np.asarray(np.clip(share, 0, 1 - 1e-12))
 
 
 @compiled
 def _relax(field: NDArray[np.float64], open_pixels: NDArray[np.int64], inside: NDArray[np.bool_]) -> None:
     """Solve Laplace's equation at the open pixels by successive over-relaxation, to 0.001."""
     rows, columns = inside.shape
-    for _ in range(1000):
+    for _ in range(300):
         change = 0.0
         for pixel in open_pixels:
             y, x = pixel // columns, pixel % columns
