@@ -157,6 +157,8 @@ def partition_boxes(size_px: tuple[int, int], count: int) -> tuple[PixelBox, ...
 Point = tuple[float, float]
 GAP = 0.01
 """Corners set by hand may leave this much between tiles that do not overlap, as a share of the field."""
+ROUNDING = 1e-4
+"""Of corners, in fields of view: 1.02 - 1.0 is a little more than 0.02."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,7 @@ class Panorama:
             raise ValueError(f"overlap {self.overlap} must be at least 0 and below 0.9")
         for axis, name in enumerate(("columns", "rows")):
             count, side, fov = self._count(axis), self.size_mm[axis], self.tile_fov_mm[axis]
-            if side > fov * (count + GAP * (count - 1)):
+            if side > fov * (count + GAP * (count - 1) + ROUNDING):
                 raise ValueError(
                     f"{count} {name} of {fov * 1e3:g} um leave gaps on a side of {side * 1e3:g} um"
                 )
@@ -229,7 +231,7 @@ class Panorama:
         if self.grid is not None:
             return self.grid[1 - axis]
         # A side that is a whole number of pitches must not gain a tile by rounding.
-        return max(1, math.ceil((side - fov) / (fov * (1 - self.overlap)) - 1e-4) + 1)
+        return max(1, math.ceil((side - fov) / (fov * (1 - self.overlap)) - ROUNDING) + 1)
 
     def centre_panorama_mm(self, tile: TileIndex) -> Point:
         """Return the centre of a tile in the panorama frame (mm)."""

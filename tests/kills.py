@@ -57,12 +57,14 @@ min_free_disk_gb = 0.0
 class KilledSurvey:
     """A survey in `folder` that is started again after each kill."""
 
+    text = CONFIG
+
     def __init__(self, folder: Path, time_scale: float = 4.0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.run = folder / "run"
         self.log, self.state, self.config = (folder / name for name in ("log.jsonl", "state.json", "c.toml"))
-        text = CONFIG.format(time_scale=time_scale, log=str(self.log), state=str(self.state))
+        text = self.text.format(time_scale=time_scale, log=str(self.log), state=str(self.state))
         self.config.write_text(text, encoding="utf-8")
         self.output = folder / "output.txt"
 
