@@ -25,6 +25,7 @@ from typing import Any
 import benchmark_detection
 import benchmark_handoff
 import benchmark_merging
+import benchmark_sampling
 from contest import Contest
 from provenance import load, provenance, sentence
 
@@ -54,6 +55,13 @@ CASES: dict[str, MakeContest] = {
     **{f"merge-{n}": partial(benchmark_merging.against_paper, n=n) for n in (100, 1000, 10_000)},
     "merge-1000-1us": partial(benchmark_merging.against_paper, n=1000, model=benchmark_merging.QUICK_PIXELS),
     "merge-optimum": benchmark_merging.against_optimum,
+    **{
+        f"sampling-{side_px}-{percent}pct": partial(
+            benchmark_sampling.measure, side_px=side_px, share=percent / 100
+        )
+        for side_px in (128, 256, 512, 1024, 2048)
+        for percent in (1, 5, 10, 20)
+    },
     "handoff-18MB": partial(benchmark_handoff.handoff, size_px=3072),
 }
 
@@ -66,9 +74,11 @@ def measured(contest: Contest, rounds: int) -> Iterator[dict[str, Any]]:
     for number in range(rounds):
         for i in range(len(contestants)):
             turn = (number + i) % len(contestants)
-            times_s[turn].append(_seconds(contestants[turn]))
+            times_s[turn].append(_seconds(contestants[turn], contest.prepare))
+    contest.prepare()
     ours = contest.ours()
     for peer, peer_s in zip(contest.peers, times_s[1:], strict=True):
+        contest.prepare()
         ratios = [theirs / own for own, theirs in zip(times_s[0], peer_s, strict=True)]
         yield {
             "ours_s": statistics.median(times_s[0]),
@@ -82,8 +92,10 @@ def measured(contest: Contest, rounds: int) -> Iterator[dict[str, Any]]:
 
 def compared(contest: Contest) -> Iterator[dict[str, Any]]:
     """Run every contestant once; yield a row for each peer that is skipped or has another result."""
+    contest.prepare()
     ours = contest.ours()
     for peer in contest.peers:
+        contest.prepare()
         theirs = peer.run()
         if peer.problem is not None and (problem := peer.problem(ours, theirs)):
             yield {"peer": peer.name, "differs": problem}
@@ -102,13 +114,14 @@ def checked(contest: Contest) -> Iterator[dict[str, Any]]:
     yield from found.values()
 
 
-def _seconds(run: Callable[[], Any]) -> float:
+def _seconds(run: Callable[[], Any], prepare: Callable[[], None]) -> float:
     times_s: list[float] = []
-    now_s = begin_s = time.perf_counter()
-    while now_s - begin_s < RUN_S:
+    end_s = time.perf_counter() + RUN_S
+    while not times_s or time.perf_counter() < end_s:
+        prepare()
+        begin_s = time.perf_counter()
         run()
-        before_s, now_s = now_s, time.perf_counter()
-        times_s.append(now_s - before_s)
+        times_s.append(time.perf_counter() - begin_s)
     return statistics.median(times_s)
 
 

@@ -33,6 +33,8 @@ class Contest:
     peers: tuple[Peer, ...]
     skipped: dict[str, str] = field(default_factory=dict)
     """Peers that cannot run here, and why."""
+    prepare: Callable[[], None] = lambda: None
+    """Called before each run and not timed: what changes its input gets it back."""
 
 
 def installed(module: str) -> Any:

@@ -29,6 +29,7 @@ from .neighbours import (
     NEIGHBOURS,
     NearLists,
     empty_lists,
+    fill_lists,
     find_point,
     list_point,
     unlist_point,
@@ -150,11 +151,8 @@ class ErdMap:
         if not news.any():
             return
         orders = np.where(listed, np.where(before, _REVALUE, _LIST), np.where(before, _UNLIST, _TAKE))
-        if len(pixels) > NEIGHBOURS:
-            # In reading order each new point would enter the lists of all pixels below it.
-            order = np.random.default_rng(0).permutation(len(pixels))
-            pixels, values, orders = pixels[order], values[order], orders[order]
-        _update(self._state, self._rule, pixels, values, orders)
+        update = _rebuild if len(pixels) > self.points else _update
+        update(self._state, self._rule, pixels, values, orders)
 
     def pick(self, n: int) -> NDArray[np.int64]:
         """Take n pixels of largest ERD, one after the other, each as if measured with its reconstruction.
@@ -201,6 +199,29 @@ def _update(
             queued = _set_value(state.values, lists.shape, stale, queue, queued, pixel, values[i])
         queued = _call_voters(state, queued, n, order == _LIST, values[i])
     _refresh(state, rule, queued)
+
+
+@compiled
+def _rebuild(
+    state: _State,
+    rule: _Rule,
+    pixels: NDArray[np.int64],
+    values: NDArray[np.float32],
+    orders: NDArray[np.int64],
+) -> None:
+    """Do the same as `_update`, quicker where most points are new."""
+    for i in range(len(pixels)):
+        pixel = pixels[i]
+        state.taken[pixel] = True
+        state.lists.listed[pixel] = orders[i] == _LIST or orders[i] == _REVALUE
+        if state.lists.listed[pixel]:
+            state.values[pixel] = values[i]
+            state.dissent[pixel] = state.spread[pixel] = 0
+    fill_lists(state.lists)
+    for pixel in range(len(state.queue)):
+        state.queue[pixel] = pixel
+        state.stale[pixel] = _VOTE
+    _refresh(state, rule, len(state.queue))
 
 
 @compiled

@@ -127,7 +127,7 @@ class FieldSampler:
         told = np.asarray(labels, np.int32)
         if told.shape != pixels.shape:
             raise ValueError(f"{len(pixels)} points, but labels {told.shape}")
-        if len(np.unique(pixels)) < len(pixels):
+        if len(set(pixels.tolist())) < len(pixels):
             raise ValueError("a point appears twice")
         status = self._status[pixels]
         self.pending -= int((status == _PENDING).sum())
@@ -165,8 +165,8 @@ class FieldSampler:
     def _next_start(self, n: int) -> NDArray[np.int64]:
         """Return up to n start points that were neither picked nor told."""
         rest = self._start[self._started :]
-        if not len(rest):
-            return rest
+        if not len(rest) or n < 1:
+            return rest[:0]
         free = np.flatnonzero(self._status[rest] == _FREE)[:n]
         self._started = len(self._start) if len(free) < n else self._started + int(free[-1]) + 1
         self._unpredicted = np.concatenate([self._unpredicted, rest[free]])
@@ -185,15 +185,18 @@ class FieldSampler:
                 self._unpredicted = waiting[:0]
                 self._map.update(waiting, self._map.values[waiting], np.ones(len(waiting), np.bool_))
             chosen = self._map.pick(n)
+        if len(chosen) < 2:
+            return chosen
         return chosen[beam_path(self._points_px(chosen), self._last_px)]
 
     def _points_px(self, pixels: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.stack([pixels % self.shape[1], pixels // self.shape[1]], axis=1)
+        points = np.empty((len(pixels), 2), np.int64)
+        np.divmod(pixels, self.shape[1], out=(points[:, 1], points[:, 0]))
+        return points
 
     def _pixels(self, points_px: ArrayLike) -> NDArray[np.int64]:
         points = np.asarray(points_px, np.int64).reshape(-1, 2)
-        x, y = points.T
         rows, columns = self.shape
-        if not ((x >= 0) & (x < columns) & (y >= 0) & (y < rows)).all():
+        if (points < 0).any() or (points >= (columns, rows)).any():
             raise ValueError(f"a point is outside the field of {columns} x {rows} pixels")
-        return y * columns + x
+        return points[:, 1] * columns + points[:, 0]

@@ -65,6 +65,48 @@ def empty_lists(shape: tuple[int, int]) -> NearLists:
 
 
 @compiled
+def fill_lists(lists: NearLists) -> None:
+    """Make all lists anew from the points that are marked as listed; quicker than one by one for many.
+
+    Each pixel looks through square cells with about two points each, outwards, until the cells not yet
+    seen are further away than its tenth point.
+    """
+    offsets, reach2, listed, points, (rows, columns) = lists
+    points[0] = listed.sum()
+    side = max(1, int(np.sqrt(2 * len(listed) / max(points[0], 1))))
+    cell_rows, cell_columns = (rows - 1) // side + 1, (columns - 1) // side + 1
+    begin = np.zeros(cell_rows * cell_columns + 1, np.int64)
+    for pixel in np.flatnonzero(listed):
+        begin[pixel // columns // side * cell_columns + pixel % columns // side + 1] += 1
+    begin = np.cumsum(begin)
+    at, end = np.empty(points[0], np.int64), begin.copy()
+    for pixel in np.flatnonzero(listed):
+        cell = pixel // columns // side * cell_columns + pixel % columns // side
+        at[end[cell]] = pixel
+        end[cell] += 1
+    for pixel in range(len(listed)):
+        y, x = pixel // columns, pixel % columns
+        row, column = y // side, x // side
+        reach2[pixel] = UNREACHED
+        count = 0
+        for ring in range(max(cell_rows, cell_columns)):
+            for r in range(max(row - ring, 0), min(row + ring, cell_rows - 1) + 1):
+                step = 1 if abs(r - row) == ring else 2 * ring
+                for c in range(column - ring, column + ring + 1, step):
+                    if not 0 <= c < cell_columns:
+                        continue
+                    for i in range(begin[r * cell_columns + c], begin[r * cell_columns + c + 1]):
+                        dx, dy = at[i] % columns - x, at[i] // columns - y
+                        if _belongs(offsets, reach2, pixel, dx, dy):
+                            _enter(offsets, reach2, pixel, dx, dy, count)
+                            count = min(count + 1, NEIGHBOURS)
+            beyond_x = min(x - (column - ring) * side, (column + ring + 1) * side - 1 - x) + 1
+            beyond_y = min(y - (row - ring) * side, (row + ring + 1) * side - 1 - y) + 1
+            if reach2[pixel] < min(beyond_x, beyond_y) ** 2:
+                break
+
+
+@compiled
 def list_point(lists: NearLists, point: int, found: NDArray[np.int32]) -> int:
     """Enter a point into the lists it belongs to; write these pixels to `found`, return how many."""
     lists.listed[point] = True
