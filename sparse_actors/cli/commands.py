@@ -6,16 +6,49 @@ Only typer is imported here, so that `--help` and completion answer at once.
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
+from typer.core import TyperGroup
 
 SCHEMA = 1
 """Version of every JSON object printed."""
+WANTS_JSON = "sparse_actors.wants_json"
+
+UsageError: Any = typer.BadParameter.__mro__[1]
+"""What typer raises at wrong usage, whichever copy of click it uses."""
+
+
+class _Commands(TyperGroup):
+    """Says wrong usage as JSON too where `--json` is among the arguments."""
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
+        wants_json = "--json" in args
+        with _usage_as_json(wants_json):
+            context = super().make_context(info_name, args, *more, **extra)
+        context.meta[WANTS_JSON] = wants_json
+        return context
+
+    def invoke(self, ctx: Any) -> Any:
+        with _usage_as_json(ctx.meta[WANTS_JSON]):
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _usage_as_json(wants_json: bool) -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        if wants_json:
+            _print_json(sys.stdout, error="UsageError", problems=[error.format_message()])
+        raise
+
 
 app = typer.Typer(
+    cls=_Commands,
     name="sparse-actors",
     help="Adaptive electron microscopy: beam time only where it matters.",
     no_args_is_help=True,
