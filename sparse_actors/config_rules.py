@@ -20,6 +20,7 @@ from .config_sources import Settings
 from .errors import ConfigError
 from .geometry import partition_boxes
 from .imaging import dose_e_per_nm2
+from .network.endpoints import listen_problem
 from .toml_text import Key
 
 if TYPE_CHECKING:
@@ -217,6 +218,11 @@ def _dose(config: Config) -> Iterator[str]:
         )
 
 
+def _listen(config: Config) -> Iterator[str]:
+    if problem := listen_problem(config.workers.listen):
+        yield f"workers.listen = {came(config.workers.listen)}: {problem}"
+
+
 def _driver(config: Config) -> Iterator[str]:
     yield from plugins.check("microscope", config.microscope.driver, config.microscope.options)
 
@@ -268,6 +274,7 @@ RULES: dict[Callable[[Config], Iterator[str]], tuple[Key, ...]] = {
         ("scan", "fast"),
         ("scan", "analysis"),
     ),
+    _listen: (("workers", "listen"),),
     _driver: (plugins.NAME_KEY["microscope"], plugins.OPTIONS_KEY["microscope"]),
     _detector: (plugins.NAME_KEY["detector"], plugins.OPTIONS_KEY["detector"]),
     _classifier: (plugins.NAME_KEY["classifier"], plugins.OPTIONS_KEY["classifier"]),

@@ -326,6 +326,8 @@ class PoisFound(Message):
     pois: Pois
     worker: str
     elapsed_s: float
+    withheld_px: NDArray[Any] | None = None
+    """(n, 4) int64: boxes of what a partition found too near to a seam to be sure of, and left to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,6 +107,29 @@ print("heavy:", sorted(heavy & set(sys.modules)), file=sys.stderr)
     assert VERSION in result.stdout or "Usage" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["run", "--nonsense"], "--nonsense"),
+        (["nonsense"], "nonsense"),
+        (["--nonsense", "run"], "--nonsense"),
+        (["run", "--until-tile", "0"], "--until-tile"),
+        (["run", "a.toml", "b.toml"], "b.toml"),
+        (["verify"], "RUN"),
+        (["verify", "not/there"], "not/there"),
+        (["config", "show", "--nonsense"], "--nonsense"),
+    ],
+)
+def test_wrong_usage_is_said_as_json_where_json_is_wanted(arguments, named):
+    result = invoke(*arguments, "--json")
+    assert result.exit_code == 2
+    printed = json.loads(result.stdout)
+    assert (printed["schema"], printed["error"]) == (1, "UsageError")
+    assert any(named in problem for problem in printed["problems"])
+    assert result.stderr
+    assert invoke(*arguments).stdout == ""
+
+
 def test_wrong_usage_is_two():
     assert invoke("run", "--nonsense").exit_code == 2
     assert invoke("nonsense").exit_code == 2

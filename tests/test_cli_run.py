@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import kills
@@ -50,6 +53,58 @@ def test_a_run_with_missing_scans_has_its_own_exit_code_and_counts_every_exposur
     resumed = invoke("run", file, "--out", out, "--resume", "--json")
     assert resumed.exit_code == ExitCode.DONE, resumed.stderr
     assert json.loads(resumed.stdout)["figures"]["scans_missed"] == 0
+
+
+CHATTY = """
+import os, subprocess, sys
+from sparse_actors.drivers.simulated import SimulatedMicroscope
+
+print("imported")
+
+class Chatty(SimulatedMicroscope):
+    def __init__(self, **options):
+        super().__init__(**options)
+        print("made")
+        os.write(1, b"as a library of C does\\n")
+        subprocess.run([sys.executable, "-c", "print('from a process')"], check=True)
+
+    def connect(self):
+        print("connected")
+        super().connect()
+"""
+
+
+@pytest.mark.parametrize("command", ["check", "run", "config show"])
+def test_what_a_driver_prints_is_kept_out_of_the_data(file: Path, tmp_path: Path, command: str) -> None:
+    (tmp_path / "chatty.py").write_text(CHATTY, encoding="utf-8")
+    options = ["--out", str(tmp_path / "run")] if command == "run" else []
+    driver = ["--set", 'microscope.driver="chatty:Chatty"']
+    result = subprocess.run(
+        [sys.executable, "-m", "sparse_actors", *command.split(), str(file), "--json", *driver, *options],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["schema"] == 1
+    assert "imported" in result.stderr
+    if command != "config show":
+        assert {"made", "as a library of C does", "from a process"} <= set(result.stderr.splitlines())
+    if command == "run":
+        assert "connected" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "listen", ["tcp://192.168.1.5:5555", "tcp://127.0.0.1:65536", "tcp://127.0.0.1:99999"]
+)
+def test_check_refuses_where_a_run_could_not_listen(file: Path, tmp_path: Path, listen: str) -> None:
+    for command in (["check"], ["run", "--out", tmp_path / "run"]):
+        result = invoke(command[0], file, "--json", "--set", f"workers.listen={listen}", *command[1:])
+        assert result.exit_code == ExitCode.BAD_CONFIG, result.stderr
+        (problem,) = json.loads(result.stdout)["problems"]
+        assert problem.startswith(f'workers.listen = "{listen}": expected')
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_readme_has_every_exit_code() -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from sparse_actors.errors import ConfigError
+from sparse_actors.network.endpoints import check_listen
 from sparse_actors.network.pool import WorkerPool
-from sparse_actors.network.router import Router, check_listen
+from sparse_actors.network.router import Router
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ from sparse_actors.network.router import Router, check_listen
     ],
 )
 def test_only_loopback_is_listened_on(listen: str) -> None:
-    with pytest.raises(ConfigError, match=r"\[workers\] listen = .*loopback"):
+    with pytest.raises(ConfigError, match=r"workers\.listen = .*loopback"):
         check_listen(listen)
 
 

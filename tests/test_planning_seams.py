@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from seam_detection import TILE, assert_same, found_in_parts, plan_of
+from seam_detection import DETECTORS, TILE, assert_same, found_in_parts, pictures, plan_of
 
 from sparse_actors.contracts.detector import Pois
 from sparse_actors.detection.threshold_dbscan import ThresholdDbscan
@@ -17,7 +17,6 @@ from sparse_actors.geometry import PartitionId, PixelBox
 from sparse_actors.messages import DetectImage
 from sparse_actors.planning.seams import Seam, is_sure, left_to_seam, seams
 
-SIDE = 96
 PARTITIONS = (1, 2, 4, 9, 16)
 
 
@@ -56,54 +55,6 @@ def test_a_band_shows_what_lies_as_deep_as_the_features_at_its_line() -> None:
     assert left_to_seam(found, seam, seam.band(27), 4) is None
     assert left_to_seam(boxes(), seam, seam.band(16), 4) is not None
     assert left_to_seam(boxes(), seam, seam.band(15), 4) is None
-
-
-def painted(draw: st.DrawFn) -> Any:
-    """A noisy background with dark discs, lines and rings, many of them on a seam or a crossing."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    image = rng.normal(130, draw(st.sampled_from([0, 5, 40])), (SIDE, SIDE))
-    rows, columns = np.mgrid[:SIDE, :SIDE]
-    place = st.one_of(st.sampled_from([0, 24, 32, 48, 64, 72, SIDE - 1]), st.integers(0, SIDE - 1))
-    for _ in range(draw(st.integers(0, 8))):
-        x, y = draw(place) + draw(st.floats(-3, 3)), draw(place) + draw(st.floats(-3, 3))
-        grey = draw(st.integers(0, 60))
-        distance = np.hypot(columns - x, rows - y)
-        kind = draw(st.sampled_from(["disc", "ring", "line", "spiral"]))
-        if kind == "disc":
-            image[distance < draw(st.floats(0.5, 12))] = grey
-        elif kind == "ring":
-            radius = draw(st.floats(2, 60))
-            image[abs(distance - radius) < draw(st.floats(0.5, 2))] = grey
-        elif kind == "line":
-            angle = draw(st.one_of(st.sampled_from([0.0, np.pi / 2]), st.floats(0, np.pi)))
-            across = (columns - x) * np.sin(angle) - (rows - y) * np.cos(angle)
-            along = (columns - x) * np.cos(angle) + (rows - y) * np.sin(angle)
-            thick, length = draw(st.floats(0.5, 2)), draw(st.floats(2, 150))
-            image[(abs(across) < thick) & (abs(along) < length)] = grey
-        else:
-            turn = np.arctan2(rows - y, columns - x) / (2 * np.pi)
-            pitch = draw(st.floats(5, 12))
-            image[(abs((distance / pitch - turn) % 1 - 0.5) < 0.15) & (distance < 40)] = grey
-    return np.clip(np.round(image), 0, 255).astype(np.uint8)
-
-
-@st.composite
-def pictures(draw: st.DrawFn) -> Any:
-    if draw(st.booleans()):
-        return painted(draw)
-    # Black and white noise: as many clusters that share border points as there can be.
-    density = draw(st.floats(0.05, 0.7))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    return np.where(rng.random((SIDE, SIDE)) < density, 10, 130).astype(np.uint8)
-
-
-DETECTORS = [
-    (ThresholdDbscan(), 4),
-    (ThresholdDbscan(eps_px=2.3, min_points=12, interpolation="lanczos"), 4),
-    (ThresholdDbscan(min_area_px=20, interpolation="lanczos"), 5),
-    (ThresholdDbscan(polarity="bright", threshold=131), 2),
-    (ThresholdDbscan(min_points=3), 1),
-]
 
 
 @settings(max_examples=120, deadline=None)

@@ -40,7 +40,7 @@ def examples() -> dict[str, str]:
 
 def test_driver_and_detector_of_the_readme_make_a_survey(tmp_path: Path) -> None:
     files = examples()
-    assert set(files) == {"my_microscope.py", "my_detector.py"}
+    assert set(files) == {"my_microscope.py", "my_detector.py", "test_my_microscope.py"}
     for name, code in files.items():
         assert len(code.splitlines()) <= 25
         (tmp_path / name).write_text(code, encoding="utf-8")
@@ -61,3 +61,29 @@ def test_driver_and_detector_of_the_readme_make_a_survey(tmp_path: Path) -> None
     regions = [scan_id for scan_id in record.recorded if not scan_id.is_fast]
     assert len(regions) == 4  # one in each partition: the image is dark everywhere
     assert (record.image(regions[0]) == 30).all()
+
+
+def test_the_contract_is_run_as_the_readme_says_and_finds_what_the_example_leaves_out(tmp_path: Path) -> None:
+    for name, code in examples().items():
+        (tmp_path / name).write_text(code, encoding="utf-8")
+    # scripts/test.py does this in its own environment, from the folder of the checkout.
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", str(tmp_path / "test_my_microscope.py")],
+        cwd=README.parent,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    failed = re.findall(r"^FAILED .*::(\w+)", result.stdout, re.MULTILINE)
+    assert set(failed) == {
+        "test_full_frame_has_shape_and_type_and_is_new",
+        "test_image_follows_the_stage",
+        "test_is_named_and_stays_closed_until_connected",
+        "test_what_is_outside_the_limits_is_refused",
+        "test_reset_without_connection_says_so",
+        "test_metadata_is_json_with_the_stage_position",
+    }
+    passed = re.search(r"(\d+) passed", result.stdout)
+    assert passed is not None
+    assert int(passed[1]) > 25

@@ -10,14 +10,17 @@ import h5py
 import kills
 import numpy as np
 import pytest
+import story
 from recorded_run import TILES, RecordedRun, whole_run
 
 from sparse_actors import app
+from sparse_actors.actors.region_planner import RegionPlanner
 from sparse_actors.app import run_survey
 from sparse_actors.config import parse_config
+from sparse_actors.contracts.detector import Pois
 from sparse_actors.errors import JournalError
 from sparse_actors.geometry import PartitionId, TileIndex
-from sparse_actors.messages import ImagesLost, ScanId
+from sparse_actors.messages import ImagesLost, PoisFound, ScanId
 from sparse_actors.recording.journal import read_journal
 from sparse_actors.recording.lost_images import lost_images
 from sparse_actors.recording.nexus import finalize
@@ -131,6 +134,19 @@ def test_a_slab_that_cannot_be_read_is_put_aside_for_a_new_one(run: RecordedRun)
     path.write_bytes(b"")
     with pytest.raises((JournalError, OSError)):
         RunRecord.open(run.path).image(scans[1].id)
+
+
+def test_what_is_exposed_and_detected_again_is_planned_as_before() -> None:
+    plan, part = story.survey(), PartitionId(TileIndex(0, 0), 0)
+    first, other = (
+        PoisFound(partition=part, pois=Pois.at(points), worker="w", elapsed_s=0)
+        for points in ([(10, 10), (40, 40)], [(60, 5)])
+    )
+    planner = RegionPlanner(plan, ())
+    stands = list(planner.handle(first))
+    assert list(planner.handle(other)) == stands
+    assert list(RegionPlanner(plan, stands).handle(other)) == stands
+    assert list(RegionPlanner(plan, ()).handle(other)) != stands
 
 
 # -- the whole survey ------------------------------------------------------------------------

@@ -231,10 +231,12 @@ def test_a_seam_that_cannot_be_detected_is_rescanned_whole() -> None:
     assert outcome(messages).outcome == "completed"
     tile = story.plan.tiles[0]
     plans = {m.partition: m for m in messages if isinstance(m, RegionsPlanned)}
-    for index, box in ((V, PixelBox(32, 0, 32, 96)), (H, PixelBox(0, 32, 96, 32))):
+    # A line of 16 and 9 fast pixels lies across the vertical seam: wider than the halo, with the reach.
+    for index, box in ((V, PixelBox(14, 0, 54, 96)), (H, PixelBox(0, 32, 96, 32))):
         plan = plans[PartitionId(tile, index)]
         assert (plan.strategy, plan.is_fallback) == ("whole seam", True)
         assert [scan.box for scan in plan.scans] == [box]
+    check(story)
     failed = [m.partition.index for m in messages if isinstance(m, DetectionFailed)]
     assert sorted(failed) == [V, V, H, H]
 

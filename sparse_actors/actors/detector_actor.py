@@ -27,11 +27,10 @@ from sparse_actors.messages import (
     PoisFound,
     TileFinished,
 )
-from sparse_actors.planning.seams import Boxes, is_sure, left_to_seam
+from sparse_actors.planning.seams import NONE, Boxes, is_sure, left_to_seam
 from sparse_actors.planning.survey_plan import SurveyPlan
 
 TRIES = 2
-NONE: Boxes = np.empty((0, 4), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,36 +178,40 @@ class DetectorActor:
         part, tile = job.part, self._tiles[job.part.tile]
         box = self._plan.fast_box(part, job.widened).scaled(self._plan.scale)
         pois = result.pois.shifted(box.left, box.top)
+        withheld = None
         if self._plan.seams:
-            kept = self._kept(part, box, pois.boxes_px)
-            if kept is None:
+            own = self._own(part, box, pois.boxes_px)
+            if own is None:
                 tile.widened[part] = job.widened + 1
                 yield from self._detect_seam(part, job.sending)
                 return
+            withheld = None if self._plan.seam(part) else pois.boxes_px[~own]
+            kept = own & self._is_new(part, pois.boxes_px)
             pois = Pois(xy_px=pois.xy_px[kept], score=pois.score[kept], boxes_px=pois.boxes_px[kept])
             self._close(part, pois.boxes_px)
-        yield PoisFound(partition=part, pois=pois, worker=result.worker, elapsed_s=result.elapsed_s)
+        yield PoisFound(
+            partition=part,
+            pois=pois,
+            worker=result.worker,
+            elapsed_s=result.elapsed_s,
+            withheld_px=withheld,
+        )
         if self._plan.seam(part) and box == full_frame(self._plan.analysis.size_px):
             yield from self._close_seams(part.tile, result)
 
-    def _kept(self, part: PartitionId, window: PixelBox, boxes_px: Boxes) -> NDArray[np.bool_] | None:
+    def _own(self, part: PartitionId, window: PixelBox, boxes_px: Boxes) -> NDArray[np.bool_] | None:
         """Return which features found in a part are its own, or None if it has to be wider to tell."""
         plan, seam = self._plan, self._plan.seam(part)
         reach_px = plan.reach_px * plan.scale
         if seam is None:
-            kept: NDArray[np.bool_] | None = is_sure(
-                boxes_px, window, full_frame(plan.analysis.size_px), reach_px
-            )
-        else:
-            kept = left_to_seam(boxes_px, seam.scaled(plan.scale), window, reach_px)
-        if kept is None:
-            return None
-        # Features of which all is shown have the same box in whatever part they are found.
+            return is_sure(boxes_px, window, full_frame(plan.analysis.size_px), reach_px)
+        return left_to_seam(boxes_px, seam.scaled(plan.scale), window, reach_px)
+
+    def _is_new(self, part: PartitionId, boxes_px: Boxes) -> NDArray[np.bool_]:
+        """Return which features no other part found: those of which all is shown have the same box in any."""
         others = (boxes.tolist() for other, boxes in self._tiles[part.tile].found.items() if other != part)
         known = {tuple(box) for boxes in others for box in boxes}
-        for index in np.nonzero(kept)[0]:
-            kept[index] = tuple(boxes_px[index].tolist()) not in known
-        return kept
+        return np.array([tuple(box) not in known for box in boxes_px.tolist()], dtype=np.bool_)
 
     def _close_seams(self, tile: TileIndex, result: DetectionReturned) -> Iterator[Message]:
         """Leave nothing to the other seams: the whole tile was detected."""

@@ -26,6 +26,7 @@ from sparse_actors.planning.dose import DoseBook
 from sparse_actors.planning.merging import improve, merge
 from sparse_actors.planning.placement import regions_covering
 from sparse_actors.planning.regions import regions_around
+from sparse_actors.planning.seams import NONE, Boxes, undetected
 from sparse_actors.planning.survey_plan import SurveyPlan
 
 IMPROVE_S = 0.2
@@ -59,6 +60,7 @@ class RegionPlanner:
         self._has_mask_scan = True
         self._standing: dict[PartitionId, RegionsPlanned] = {}
         self._planned: defaultdict[TileIndex, dict[PartitionId, list[PixelBox]]] = defaultdict(dict)
+        self._withheld: defaultdict[TileIndex, dict[PartitionId, Boxes]] = defaultdict(dict)
         self._doses = DoseBook(plan)
         for fact in history:
             self._learn(fact)
@@ -90,6 +92,10 @@ class RegionPlanner:
             case RegionsPlanned(partition=part, scans=scans) if self._plan.seams:
                 boxes = [box for scan in scans for box in scan.mask_boxes or (scan.box,)]
                 self._planned[part.tile].setdefault(part, boxes)
+            case PoisFound(partition=part, withheld_px=withheld_px) if withheld_px is not None:
+                self._withheld[part.tile][part] = withheld_px
+            case DetectionFailed(partition=part) if self._plan.seam(part) is None:
+                self._withheld[part.tile][part] = NONE  # it is rescanned whole itself
             case MicroscopePrepared(capabilities=capabilities):
                 self._min_region_px = capabilities.limits.min_region_px
                 self._has_mask_scan = capabilities.mask_scan
@@ -161,7 +167,7 @@ class RegionPlanner:
 
     def _whole(self, partition: PartitionId) -> RegionsPlanned:
         plan = self._plan
-        whole = Scan(ScanId(partition, 0), plan.analysis_box(partition), plan.analysis)
+        whole = Scan(ScanId(partition, 0), self._undetected_box(partition), plan.analysis)
         kind = "seam" if plan.seam(partition) else "partition"
         # Around a seam both partitions may have been planned whole already.
         is_planned = kind == "seam" and self._is_planned(partition, whole.box)
@@ -172,4 +178,15 @@ class RegionPlanner:
             strategy=f"whole {kind}" if plan.rescan_when_detection_fails else "skipped",
             predicted_s=self._duration_s(scans),
             is_fallback=True,
+        )
+
+    def _undetected_box(self, part: PartitionId) -> PixelBox:
+        """Return what of a tile is to be rescanned if a part of it could not be detected."""
+        plan, seam = self._plan, self._plan.seam(part)
+        if seam is None:
+            return plan.analysis_box(part)
+        withheld = self._withheld[part.tile]
+        sides = [(plan.analysis_box(p), withheld.get(p)) for p in plan.parts(part.tile)[: plan.partitions]]
+        return undetected(
+            seam.scaled(plan.scale), plan.halo_px * plan.scale, sides, plan.reach_px * plan.scale
         )

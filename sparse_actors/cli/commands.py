@@ -6,16 +6,49 @@ Only typer is imported here, so that `--help` and completion answer at once.
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
+from typer.core import TyperGroup
 
 SCHEMA = 1
 """Version of every JSON object printed."""
+WANTS_JSON = "sparse_actors.wants_json"
+
+UsageError: Any = typer.BadParameter.__mro__[1]
+"""What typer raises at wrong usage, whichever copy of click it uses."""
+
+
+class _Commands(TyperGroup):
+    """Says wrong usage as JSON too where `--json` is among the arguments."""
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
+        wants_json = "--json" in args
+        with _usage_as_json(wants_json):
+            context = super().make_context(info_name, args, *more, **extra)
+        context.meta[WANTS_JSON] = wants_json
+        return context
+
+    def invoke(self, ctx: Any) -> Any:
+        with _usage_as_json(ctx.meta[WANTS_JSON]):
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _usage_as_json(wants_json: bool) -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        if wants_json:
+            _print_json(sys.stdout, error="UsageError", problems=[error.format_message()])
+        raise
+
 
 app = typer.Typer(
+    cls=_Commands,
     name="sparse-actors",
     help="Adaptive electron microscopy: beam time only where it matters.",
     no_args_is_help=True,
@@ -69,12 +102,13 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a survey. Ctrl-C ends it after the scan in flight; it can be resumed."""
-    with _reported(as_json):
+    with _reported(as_json) as data:
         from .run import run_shown
 
         result, figures, code = run_shown(config, overrides or (), out, resume, until_tile)
         if as_json:
             _print_json(
+                data,
                 outcome=result.outcome,
                 reason=result.reason,
                 problems=list(result.problems),
@@ -95,7 +129,7 @@ def check(
     ] = False,
 ) -> None:
     """Validate a configuration and predict time, dose and disk; touches no microscope."""
-    with _reported(as_json):
+    with _reported(as_json) as data:
         from dataclasses import asdict
 
         from rich.console import Console
@@ -122,7 +156,12 @@ def check(
             found = {"detection_s": detection_s, "configured": asdict(mine), "best": asdict(best)}
         if as_json:
             _print_json(
-                is_valid=True, problems=[], warnings=warned, prediction=prediction.to_json(), advice=found
+                data,
+                is_valid=True,
+                problems=[],
+                warnings=warned,
+                prediction=prediction.to_json(),
+                advice=found,
             )
             return
         console = Console(stderr=True)
@@ -146,7 +185,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check the journal of a run against its pixels; changes nothing. Exit code 1 if they disagree."""
-    with _reported(as_json):
+    with _reported(as_json) as data:
         from dataclasses import asdict
 
         from sparse_actors.recording import verify as recording
@@ -155,7 +194,7 @@ def verify(
 
         report = recording.verify(folder)
         if as_json:
-            _print_json(is_sound=not report.problems, folder=str(folder), **asdict(report))
+            _print_json(data, is_sound=not report.problems, folder=str(folder), **asdict(report))
         for warning in report.warnings:
             typer.echo(f"warning: {warning}", err=True)
         for problem in report.problems:
@@ -199,40 +238,48 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Print the configuration as resolved: file, environment and --set together."""
-    with _reported(as_json):
+    with _reported(as_json) as data:
         from sparse_actors.config import load_config, origins
 
         settings = load_config(config, overrides or ())
         sources = origins(settings, config, overrides or ())
         if as_json:
             more: dict[str, Any] = {"origins": sources} if origin else {}
-            _print_json(config=settings.model_dump(mode="json"), **more)
+            _print_json(data, config=settings.model_dump(mode="json"), **more)
         elif origin:
             width = max(map(len, sources))
             for key, source in sources.items():
-                typer.echo(f"{key:{width}}  {source}")
+                typer.echo(f"{key:{width}}  {source}", file=data)
         else:
-            typer.echo(settings.to_toml(), nl=False)
+            typer.echo(settings.to_toml(), nl=False, file=data)
 
 
-def _print_json(**fields: Any) -> None:
-    typer.echo(json.dumps({"schema": SCHEMA, **fields}))
+def _print_json(data: TextIO, **fields: Any) -> None:
+    typer.echo(json.dumps({"schema": SCHEMA, **fields}), file=data)
 
 
 @contextlib.contextmanager
-def _reported(as_json: bool) -> Iterator[None]:
-    """Turn an error made on purpose, or one of the disk, into words and an exit code."""
+def _reported(as_json: bool) -> Iterator[TextIO]:
+    """Turn an error made on purpose, or one of the disk, into words and an exit code.
+
+    Yields
+    ------
+    TextIO
+        Where the data goes, and nothing else.
+    """
     from sparse_actors.errors import ConfigError, SparseActorsError
 
     from .exit_codes import of_error
+    from .stdout_for_data import stdout_for_data
 
-    try:
-        yield
-    except (SparseActorsError, OSError) as error:
-        problems = error.problems if isinstance(error, ConfigError) else (str(error),)
-        kind = type(error).__name__
-        for problem in problems:
-            typer.echo(f"{kind}: {problem}", err=True)
-        if as_json:
-            _print_json(error=kind, problems=list(problems))
-        raise typer.Exit(of_error(error)) from None
+    with stdout_for_data() as data:
+        try:
+            yield data
+        except (SparseActorsError, OSError) as error:
+            problems = error.problems if isinstance(error, ConfigError) else (str(error),)
+            kind = type(error).__name__
+            for problem in problems:
+                typer.echo(f"{kind}: {problem}", err=True)
+            if as_json:
+                _print_json(data, error=kind, problems=list(problems))
+            raise typer.Exit(of_error(error)) from None

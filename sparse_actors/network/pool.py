@@ -23,9 +23,10 @@ from sparse_actors.messages import (
     WorkerWelcome,
 )
 
+from .endpoints import check_listen
 from .jobs import Job
 from .local_workers import KILL_S, LocalWorkers
-from .router import Router, check_listen
+from .router import Router
 from .worker_book import Effect, Kill, Publish, Refuse, Send, WorkerBook
 
 POLL_S = 0.05

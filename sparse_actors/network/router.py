@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
-import re
 import shutil
 import socket
 import sys
@@ -19,6 +17,8 @@ from sparse_actors import wire
 from sparse_actors.contracts.detector import MAX_POIS
 from sparse_actors.errors import ConfigError, WireError
 from sparse_actors.messages import Message
+
+from .endpoints import check_listen
 
 MAX_MESSAGES_PER_TURN = 1000
 MAX_INCOMING_BYTES = 1_000_000 + MAX_POIS * 8 * (2 + 1 + 4)
@@ -137,22 +137,6 @@ class Router:
             if len(frames) < wire.MAX_ARRAYS + 2:  # One more than `decode` accepts.
                 frames.append(frame.buffer)
         return peer, frames
-
-
-def check_listen(listen: str) -> None:
-    """Raise ConfigError unless `listen` is empty or the TCP endpoint of a loopback address."""
-    if not listen:
-        return
-    match = re.fullmatch(r"tcp://(?:\[(?P<v6>[0-9a-f:]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5}|\*)", listen)
-    try:
-        is_loopback = match is not None and ipaddress.ip_address(match["v6"] or match["v4"]).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
-        raise ConfigError(
-            f"[workers] listen = {listen!r}: expected a loopback address such as 'tcp://127.0.0.1:5555'. "
-            "Workers on other machines reach it through a tunnel (ssh -R)."
-        )
 
 
 def _limited_socket(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:

@@ -9,11 +9,13 @@ upsampling, threshold and DBSCAN that is half the kernel and 3 eps. Then in a wi
   that is cut off that point may be missing.)
 
 A partition keeps what is sure. The rest lies no deeper on its side of a seam than the features at the seam
-themselves reach: a band around the seam shows it, wide enough once all of it is sure.
+themselves reach: a band around the seam shows it, wide enough once all of it is sure. If the band cannot be
+detected, what the partitions withheld tells how wide a rescan brings all of it back.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +26,7 @@ from sparse_actors.geometry import PixelBox, full_frame, partition_boxes
 
 Boxes = NDArray[np.int64]
 """(n, 4): left, top, width, height of features in the tile."""
+NONE: Boxes = np.empty((0, 4), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,10 @@ class Seam:
         """Return the same line on a grid `factor` times finer."""
         return Seam(self.axis, self.at_px * factor, self.tile.scaled(factor))
 
-    def band(self, half_px: int) -> PixelBox:
-        """Return what lies no farther than `half_px` from the line, within the tile."""
-        start, size = self.at_px - half_px, 2 * half_px
+    def band(self, before_px: int, behind_px: int | None = None) -> PixelBox:
+        """Return what lies no farther than this before and behind the line, within the tile."""
+        start = self.at_px - before_px
+        size = before_px + (before_px if behind_px is None else behind_px)
         tile = self.tile
         box = (
             PixelBox(start, tile.top, size, tile.height)
@@ -121,3 +125,46 @@ def left_to_seam(boxes_px: Boxes, seam: Seam, window: PixelBox, reach_px: int) -
     needed = seam.band(depth_px + reach_px)
     is_shown = window.contains(needed) and is_sure(boxes_px, window, seam.tile, reach_px)[wanted].all()
     return wanted if is_shown else None
+
+
+def undetected(
+    seam: Seam, half_px: int, sides: Iterable[tuple[PixelBox, Boxes | None]], reach_px: int
+) -> PixelBox:
+    """Return what may hold all that is lost where a seam could not be detected.
+
+    A feature is lost if a partition left it to this seam. It lies at the line, or no farther than the
+    reach from one at the line, and what a partition shows of it ends at most a reach too early.
+
+    Parameters
+    ----------
+    seam, half_px
+        The line, and the half of the band around it that is lost in any case.
+    sides
+        The box of each partition of the tile, and the features that it left to seams; None where that is
+        not known: then it may be anything in the partition.
+    reach_px
+        How far around a feature the detector looks.
+
+    Returns
+    -------
+    PixelBox
+        From one end of the line to the other, on each side as wide as its deepest partition needs.
+    """
+    before_px = behind_px = half_px
+    for box, left in sides:
+        first, last = (box.left, box.right) if seam.axis == 0 else (box.top, box.bottom)
+        if last == seam.at_px:
+            before_px = max(before_px, last - first if left is None else _depth_px(seam, left, -1, reach_px))
+        elif first == seam.at_px:
+            behind_px = max(behind_px, last - first if left is None else _depth_px(seam, left, 1, reach_px))
+    return seam.band(before_px, behind_px)
+
+
+def _depth_px(seam: Seam, left: Boxes, side: Literal[-1, 1], reach_px: int) -> int:
+    """Return how far from the line features reach that one side left to it."""
+    start = left[:, seam.axis] - seam.at_px
+    end = start + left[:, seam.axis + 2]
+    nearest, farthest = (start, end) if side > 0 else (-end, -start)
+    at_line = nearest < 2 * reach_px
+    beside = nearest < farthest[at_line].max(initial=0) + reach_px
+    return int(farthest[beside].max(initial=0)) + reach_px
