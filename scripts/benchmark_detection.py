@@ -27,7 +27,9 @@ SMALL_PX = 384
 
 
 @contextmanager
-def detect(small: bool, seed: int, *, size_px: int, threshold: int, share: float | None) -> Iterator[Contest]:
+def detect(
+    small: bool, seed: int, *, size_px: int, threshold: int, share: float | None, threads: int
+) -> Iterator[Contest]:
     """Detect in the fast image of a field of `size_px`: dual-phase steel, or blobs with a share of dark."""
     size_px = SMALL_PX if small else size_px
     if share is None:
@@ -36,7 +38,7 @@ def detect(small: bool, seed: int, *, size_px: int, threshold: int, share: float
         fast = np.ascontiguousarray(fast[: size_px // SCALE, : size_px // SCALE])
     else:
         fast = blobs(seed, share, size_px)
-    detector = ThresholdDbscan(threshold=threshold, eps_px=EPS_PX, min_points=MIN_POINTS)
+    detector = ThresholdDbscan(threshold=threshold, eps_px=EPS_PX, min_points=MIN_POINTS, threads=threads)
 
     def pillow_scikit_learn() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         size = (fast.shape[1] * SCALE, fast.shape[0] * SCALE)
@@ -59,6 +61,8 @@ def detect(small: bool, seed: int, *, size_px: int, threshold: int, share: float
     scene = "dual-phase steel" if share is None else f"blobs, {share:.0%} dark"
     rows, columns = fast.shape
     inputs = f"{columns} x {rows} px of {scene}, {SCALE} times as many per side, threshold {threshold}"
+    if threads > 1:
+        inputs += f"; {threads} threads of ours"
     yield Contest(inputs, lambda: detector.detect(fast, SCALE), tuple(peers), skipped)
 
 
