@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sklearn.cluster import DBSCAN
 
 from sparse_actors.detection.dbscan import cluster_segments, labels_of, measured_clusters
-from sparse_actors.detection.threads import ALONE, LEAST_ROWS, Threads
+from sparse_actors.detection.threads import ALONE, Threads
 from sparse_actors.detection.threshold_dbscan import ThresholdDbscan
-from sparse_actors.detection.upsampling import Upsampling
+from sparse_actors.detection.upsampling import STRIP_CELLS, Upsampling
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def test_many_random_images_are_labelled_as_by_scikit_learn(seed):
 
 
 class _ThinStrips(Threads):
-    def strips(self, rows):
+    def strips(self, rows, worthwhile):
         ends = np.linspace(0, rows, 2 * self._count + 1).astype(int).tolist()
         return [(begin, end) for begin, end in pairwise(ends) if begin < end]
 
@@ -161,16 +161,16 @@ def test_the_result_is_the_same_for_any_number_of_threads(seed, scale, interpola
 
 def test_the_detector_finds_the_same_with_several_threads():
     rng = np.random.default_rng(12)
-    image = rng.normal(100, 25, (4 * LEAST_ROWS + 13, 90)).clip(0, 255).astype(np.uint8)
-    alone = ThresholdDbscan(threshold=70).detect(image, 4)
-    assert len(alone) > 100
+    image = rng.normal(100, 25, (4 * STRIP_CELLS + 13, 400)).clip(0, 255).astype(np.uint8)
+    alone = ThresholdDbscan(threshold=90, threads=1).detect(image, 4)
+    assert len(alone) > 1000
     for threads in (2, 3, 4, 9):
-        found = ThresholdDbscan(threshold=70, threads=threads).detect(image, 4)
+        found = ThresholdDbscan(threshold=90, threads=threads).detect(image, 4)
         for name in ("xy_px", "score", "boxes_px"):
             np.testing.assert_array_equal(getattr(found, name), getattr(alone, name))
 
 
-def test_small_images_are_not_divided():
-    assert Threads(4).strips(2 * LEAST_ROWS - 1) == [(0, 2 * LEAST_ROWS - 1)]
-    assert Threads(4).strips(1) == [(0, 1)]
-    assert Threads(4).strips(10 * LEAST_ROWS)[:2] == [(0, 160), (160, 320)]
+def test_what_is_not_worthwhile_is_not_divided():
+    assert Threads(4).strips(1000, 0) == Threads(1).strips(1000, 9) == [(0, 1000)]
+    assert Threads(4).strips(1000, 3) == [(0, 333), (333, 666), (666, 1000)]
+    assert Threads(4).strips(1000, 9)[-1] == (750, 1000)

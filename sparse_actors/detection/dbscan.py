@@ -24,6 +24,9 @@ from .lanes import below
 from .runs import Bitmap, Indices, core_points, joined_runs, run_ends, single_points, with_border_points
 from .threads import ALONE, Threads
 
+STRIP_WORDS = 8192
+"""Words with points that are worth a strip of their own."""
+
 _ONE = np.uint64(1)
 
 
@@ -123,7 +126,7 @@ def cluster_segments(
     def pieces(strip: tuple[int, int]) -> Indices:
         return with_border_points(rest, columns, first, last, runs_above, cluster, widths, *strip)
 
-    strips = threads.strips(len(bitmap))
+    strips = threads.strips(len(bitmap), int(np.count_nonzero(bitmap)) // STRIP_WORDS)
     runs_in, first_in, last_in = zip(*threads.map(core_runs, strips), strict=True)
     first, last = np.concatenate(first_in), np.concatenate(last_in)
     runs_above = np.zeros(len(bitmap) + 1, np.int64)

@@ -23,6 +23,9 @@ from .threads import ALONE, Threads
 Interpolation = Literal["bicubic", "lanczos"]
 Polarity = Literal["dark", "bright"]
 
+STRIP_CELLS = 128
+"""Rows of cells that are worth a strip of their own, even where few are evaluated."""
+
 _HALF_WIDTH = {"bicubic": 2, "lanczos": 3}
 _ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
@@ -174,7 +177,8 @@ class Upsampling:
                 bitmap[outputs],
             )
 
-        threads.map(mark, threads.strips(len(self._source) - taps + 1))
+        cells = len(self._source) - taps + 1
+        threads.map(mark, threads.strips(cells, cells // STRIP_CELLS))
         if self.shape[1] % WORD:
             bitmap[:, -1] &= _ALL >> np.uint64(WORD - self.shape[1] % WORD)
         return bitmap
