@@ -54,6 +54,7 @@ CASES: dict[str, MakeContest] = {
         f"label-{percent}pct": partial(benchmark_detection.label, share=float(percent) / 100)
         for percent in ("0.1", "1", "5", "20", "47")
     },
+    "label-47pct-2threads": partial(benchmark_detection.label, share=0.47, threads=2),
     **{f"merge-{n}": partial(benchmark_merging.against_paper, n=n) for n in (100, 1000, 10_000)},
     "merge-1000-1us": partial(benchmark_merging.against_paper, n=1000, model=benchmark_merging.QUICK_PIXELS),
     "merge-optimum": benchmark_merging.against_optimum,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sparse_actors.contracts.detector import Pois
 from sparse_actors.detection.dbscan import label_clusters
+from sparse_actors.detection.threads import Threads
 from sparse_actors.detection.threshold_dbscan import ThresholdDbscan
 
 PILLOW = installed("PIL.Image")
@@ -84,7 +85,7 @@ def _other_clusters(ours: Pois, theirs: tuple[NDArray[np.int64], NDArray[np.int6
 
 
 @contextmanager
-def label(small: bool, seed: int, *, share: float) -> Iterator[Contest]:
+def label(small: bool, seed: int, *, share: float, threads: int = 1) -> Iterator[Contest]:
     """Label the clusters of a mask of 3072 x 3072 px with a share of dark pixels."""
     dark = dark_blobs(seed, share, SMALL_PX if small else 3072)
     # OpenCV takes what lies outside the image for dark, the others do not.
@@ -124,5 +125,8 @@ def label(small: bool, seed: int, *, share: float) -> Iterator[Contest]:
         if module is None
     }
     inputs = f"mask of {dark.shape[1]} x {dark.shape[0]} px, {dark.mean():.1%} dark"
+    if threads > 1:
+        inputs += f"; {threads} threads of ours"
+    team = Threads(threads)
     able = tuple(peer for peer in peers if peer.name not in skipped)
-    yield Contest(inputs, lambda: label_clusters(dark, EPS_PX, MIN_POINTS), able, skipped)
+    yield Contest(inputs, lambda: label_clusters(dark, EPS_PX, MIN_POINTS, team), able, skipped)

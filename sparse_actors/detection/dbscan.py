@@ -57,7 +57,9 @@ class Clusters:
         return len(self.area_px)
 
 
-def label_clusters(dark: NDArray[np.bool_], eps_px: float, min_points: int) -> Indices:
+def label_clusters(
+    dark: NDArray[np.bool_], eps_px: float, min_points: int, threads: Threads = ALONE
+) -> Indices:
     """Label the dark pixels of an image as scikit-learn's DBSCAN does.
 
     Parameters
@@ -68,6 +70,8 @@ def label_clusters(dark: NDArray[np.bool_], eps_px: float, min_points: int) -> I
         Largest distance of neighbours, above 0.
     min_points
         Neighbours that make a core point, itself included, at least 1.
+    threads
+        Who works on it; the result does not depend on it.
 
     Returns
     -------
@@ -81,14 +85,16 @@ def label_clusters(dark: NDArray[np.bool_], eps_px: float, min_points: int) -> I
         When `eps_px` or `min_points` is out of range.
     """
     bitmap = packed(dark)
-    return labels_of(bitmap, cluster_segments(bitmap, dark.shape[1], eps_px, min_points))
+    return labels_of(bitmap, cluster_segments(bitmap, dark.shape[1], eps_px, min_points, threads))
 
 
 def labels_of(bitmap: Bitmap, segments: Segments) -> Indices:
     """Return the cluster of each point of a bitmap, in row-major order; noise is -1."""
-    labels = np.full(np.bitwise_count(bitmap).sum(), -1, np.int32)
+    labels = np.empty(np.bitwise_count(bitmap).sum(), np.int32)
+    filled = 0
     for pieces in segments.pieces:
-        _fill_labels(bitmap, pieces, labels)
+        filled = _fill_labels(bitmap, pieces, labels, filled)
+    labels[filled:] = -1
     return labels
 
 
@@ -139,11 +145,14 @@ def cluster_segments(
 def measured_clusters(segments: Segments, image: NDArray[Any], threads: Threads = ALONE) -> Clusters:
     """Measure each cluster in the image (rows, columns or more) that it was found in."""
     strips = threads.map(lambda pieces: _measured(pieces, segments.clusters, image), segments.pieces)
-    areas, firsts, ends, sums = zip(*strips, strict=True)
-    area, first = np.sum(areas, axis=0), np.min(firsts, axis=0)
-    # Sums of whole and half numbers are exact, so that their order does not matter.
-    x, y, grey = np.sum(sums, axis=0) / area
-    boxes = np.hstack([first, np.max(ends, axis=0) - first])
+    area, first, end, sums = strips[0]
+    for more_area, other_first, other_end, more_sums in strips[1:]:
+        area += more_area
+        np.minimum(first, other_first, out=first)
+        np.maximum(end, other_end, out=end)
+        sums += more_sums  # of whole and half numbers, hence exact in any order
+    x, y, grey = sums / area
+    boxes = np.hstack([first, end - first])
     return Clusters(area, boxes, np.stack([x, y], axis=1), grey)
 
 
@@ -169,8 +178,11 @@ def _ones(values: NDArray[np.uint8]) -> Bitmap:
 
 
 @compiled
-def _fill_labels(bitmap: Bitmap, pieces: Indices, labels: Indices) -> None:
-    """Write the cluster of each one of a bitmap, in row-major order; a piece is a slice of it."""
+def _fill_labels(bitmap: Bitmap, pieces: Indices, labels: Indices, filled: int) -> int:
+    """Go on from the first `filled` labels to the end of the pieces; return how many are there then.
+
+    A piece is a slice of the labels, since these are in row-major order too; what lies between is noise.
+    """
     rows, words = bitmap.shape
     points_before = np.empty((rows, words), np.int64)
     n = 0
@@ -182,8 +194,11 @@ def _fill_labels(bitmap: Bitmap, pieces: Indices, labels: Indices) -> None:
         row, first, last, cluster = pieces[0, piece], pieces[1, piece], pieces[2, piece], pieces[3, piece]
         word, left = first >> 6, (_ONE << np.uint64(first & 63)) - _ONE
         begin = points_before[row, word] + bit_count(bitmap[row, word] & left)
-        for i in range(begin, begin + last - first + 1):
-            labels[i] = cluster
+        end = begin + last - first + 1
+        labels[filled:begin] = -1
+        labels[begin:end] = cluster
+        filled = end
+    return filled
 
 
 @compiled
