@@ -5,7 +5,7 @@ python scripts/benchmark.py --case "detect-*"     some of them
 python scripts/benchmark.py --json                one object a line
 python scripts/benchmark.py --check               small inputs; results are compared, nothing is timed
 
-This program uses one core, the others as many as they choose.
+This program uses one thread unless the case says otherwise, the others as many as they choose.
 Peers that are not installed are named and skipped: `pip install pillow scipy scikit-learn distributed`.
 """
 
@@ -38,20 +38,24 @@ MakeContest = Callable[[bool, int], AbstractContextManager[Contest]]
 CASES: dict[str, MakeContest] = {
     **{
         f"detect-{size_px}-{name}": partial(
-            benchmark_detection.detect, size_px=size_px, threshold=threshold, share=share
+            benchmark_detection.detect, size_px=size_px, threshold=threshold, share=share, threads=threads
         )
-        for size_px, name, threshold, share in (
-            (3072, "tau55", 55, None),
-            (3072, "tau85", 85, None),
-            (3072, "dense5pct", 55, 0.05),
-            (3072, "dense20pct", 55, 0.2),
-            (1536, "tau55", 55, None),
+        for size_px, name, threshold, share, threads in (
+            (3072, "tau55", 55, None, 1),
+            (3072, "tau55-2threads", 55, None, 2),
+            (3072, "tau85", 85, None, 1),
+            (3072, "tau85-2threads", 85, None, 2),
+            (3072, "dense5pct", 55, 0.05, 1),
+            (3072, "dense5pct-2threads", 55, 0.05, 2),
+            (3072, "dense20pct", 55, 0.2, 1),
+            (1536, "tau55", 55, None, 1),
         )
     },
     **{
         f"label-{percent}pct": partial(benchmark_detection.label, share=float(percent) / 100)
-        for percent in ("0.1", "1", "5", "20")
+        for percent in ("0.1", "1", "5", "20", "47")
     },
+    "label-47pct-2threads": partial(benchmark_detection.label, share=0.47, threads=2),
     **{f"merge-{n}": partial(benchmark_merging.against_paper, n=n) for n in (100, 1000, 10_000)},
     "merge-1000-1us": partial(benchmark_merging.against_paper, n=1000, model=benchmark_merging.QUICK_PIXELS),
     "merge-optimum": benchmark_merging.against_optimum,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sparse_actors.contracts.detector import Pois
 from sparse_actors.detection.dbscan import label_clusters
+from sparse_actors.detection.threads import Threads
 from sparse_actors.detection.threshold_dbscan import ThresholdDbscan
 
 PILLOW = installed("PIL.Image")
@@ -27,7 +28,9 @@ SMALL_PX = 384
 
 
 @contextmanager
-def detect(small: bool, seed: int, *, size_px: int, threshold: int, share: float | None) -> Iterator[Contest]:
+def detect(
+    small: bool, seed: int, *, size_px: int, threshold: int, share: float | None, threads: int
+) -> Iterator[Contest]:
     """Detect in the fast image of a field of `size_px`: dual-phase steel, or blobs with a share of dark."""
     size_px = SMALL_PX if small else size_px
     if share is None:
@@ -36,7 +39,7 @@ def detect(small: bool, seed: int, *, size_px: int, threshold: int, share: float
         fast = np.ascontiguousarray(fast[: size_px // SCALE, : size_px // SCALE])
     else:
         fast = blobs(seed, share, size_px)
-    detector = ThresholdDbscan(threshold=threshold, eps_px=EPS_PX, min_points=MIN_POINTS)
+    detector = ThresholdDbscan(threshold=threshold, eps_px=EPS_PX, min_points=MIN_POINTS, threads=threads)
 
     def pillow_scikit_learn() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         size = (fast.shape[1] * SCALE, fast.shape[0] * SCALE)
@@ -59,6 +62,8 @@ def detect(small: bool, seed: int, *, size_px: int, threshold: int, share: float
     scene = "dual-phase steel" if share is None else f"blobs, {share:.0%} dark"
     rows, columns = fast.shape
     inputs = f"{columns} x {rows} px of {scene}, {SCALE} times as many per side, threshold {threshold}"
+    if threads > 1:
+        inputs += f"; {threads} threads of ours"
     yield Contest(inputs, lambda: detector.detect(fast, SCALE), tuple(peers), skipped)
 
 
@@ -80,7 +85,7 @@ def _other_clusters(ours: Pois, theirs: tuple[NDArray[np.int64], NDArray[np.int6
 
 
 @contextmanager
-def label(small: bool, seed: int, *, share: float) -> Iterator[Contest]:
+def label(small: bool, seed: int, *, share: float, threads: int = 1) -> Iterator[Contest]:
     """Label the clusters of a mask of 3072 x 3072 px with a share of dark pixels."""
     dark = dark_blobs(seed, share, SMALL_PX if small else 3072)
     # OpenCV takes what lies outside the image for dark, the others do not.
@@ -120,5 +125,8 @@ def label(small: bool, seed: int, *, share: float) -> Iterator[Contest]:
         if module is None
     }
     inputs = f"mask of {dark.shape[1]} x {dark.shape[0]} px, {dark.mean():.1%} dark"
+    if threads > 1:
+        inputs += f"; {threads} threads of ours"
+    team = Threads(threads)
     able = tuple(peer for peer in peers if peer.name not in skipped)
-    yield Contest(inputs, lambda: label_clusters(dark, EPS_PX, MIN_POINTS), able, skipped)
+    yield Contest(inputs, lambda: label_clusters(dark, EPS_PX, MIN_POINTS, team), able, skipped)

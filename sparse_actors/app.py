@@ -27,6 +27,7 @@ from sparse_actors.config import Config
 from sparse_actors.ending import POLL_S, QUICK_S, Ending
 from sparse_actors.instrument_times import read_times, write_times
 from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun, WorkerJoined, WorkerLost
+from sparse_actors.network.local_workers import spare_cores
 from sparse_actors.network.pool import WorkerPool
 from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.planning.merging import compile_merging
@@ -252,7 +253,7 @@ class _Survey:
             classifier="" if eds is None else eds.classifier,
             classifier_options={} if eds is None else eds.options,
             deadline_s=config.detect.deadline_s,
-            local_workers=config.workers.local or max(1, (os.cpu_count() or 2) - 1),
+            local_workers=config.workers.local or spare_cores(),
             listen=config.workers.listen,
             token=os.environ.get("SPARSE_ACTORS_WORKER_TOKEN", ""),
             log=folder.path / "workers.log",

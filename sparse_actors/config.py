@@ -176,7 +176,7 @@ class RegionsTable(Table):
     margin_px: int = Field(default=16, ge=0, le=65536)
     """what a freely placed region shows around each find, analysis pixels"""
     merge: Literal["mask", "bounding_box", "greedy"] = "greedy"
-    """how overlapping regions are joined; mask needs a scan generator that takes masks"""
+    """how overlapping regions are joined; mask: not at all, their union is scanned and nothing else"""
 
 
 class EdsTable(Table):

@@ -37,6 +37,8 @@ class Scan:
     imaging: Imaging
     mask_boxes: tuple[PixelBox, ...] = ()
     """Empty: all of `box`. Else only their union is scanned, `box` is their bounding box."""
+    is_point_stream: bool = False
+    """Whether a mask goes to the microscope pixel by pixel: the beam jumps, and no line costs a flyback."""
 
     def mask(self) -> NDArray[np.bool_]:
         """Return which pixels of `box` are scanned, (rows, columns)."""
@@ -61,7 +63,9 @@ class Scan:
 
     @property
     def rows(self) -> int:
-        """Number of scan lines."""
+        """Number of scan lines that end with a flyback."""
+        if self.is_point_stream:
+            return 0
         return int(self.mask().any(axis=1).sum()) if self.mask_boxes else self.box.height
 
 

@@ -56,13 +56,6 @@ def test_labels_are_those_of_scikit_learn():
     assert _mismatches(seed=0, count=400) == []
 
 
-@pytest.mark.long
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", range(1, 5))
-def test_labels_are_those_of_scikit_learn_on_many_images(seed):
-    assert _mismatches(seed, count=5000) == []
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     dark=hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=70)),

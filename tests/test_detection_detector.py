@@ -145,7 +145,21 @@ def test_another_shape_is_refused(shape):
 def test_all_wrong_options_are_named_at_once():
     with pytest.raises(ConfigError) as caught:
         ThresholdDbscan(
-            threshold=-1, eps_px=0, min_points=0, interpolation="nearest", polarity="grey", min_area_px=0
+            threshold=-1,
+            eps_px=0,
+            min_points=0,
+            interpolation="nearest",
+            polarity="grey",
+            min_area_px=0,
+            threads=-1,
         )
     named = [problem.split(" ")[0] for problem in caught.value.problems]
-    assert named == ["threshold", "eps_px", "min_points", "interpolation", "polarity", "min_area_px"]
+    assert named == [
+        "threshold",
+        "eps_px",
+        "min_points",
+        "interpolation",
+        "polarity",
+        "min_area_px",
+        "threads",
+    ]

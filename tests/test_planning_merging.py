@@ -1,4 +1,4 @@
-"""Merging regions into scans, and masks into what scan generators accept."""
+"""Merging regions into scans, and masks into what microscopes can do."""
 
 from __future__ import annotations
 
@@ -369,27 +369,33 @@ def test_rectangles_cover_a_mask_once(regions: NDArray[np.int64]) -> None:
 
 @given(region_arrays())
 @settings(max_examples=25, deadline=None)
-def test_runs_and_points_are_the_mask_in_row_major_order(regions: NDArray[np.int64]) -> None:
+def test_pixels_and_rows_of_a_mask_are_counted(regions: NDArray[np.int64]) -> None:
     mask = mask_of(regions)
-    expected = np.argwhere(mask)[:, ::-1]
-    assert (mask_cover.points(regions) == expected).all()
-    lines = mask_cover.runs(regions)
-    assert [(row, x) for row, left, n in lines.tolist() for x in range(left, left + n)] == [
-        (y, x) for x, y in expected.tolist()
-    ]
-    # A run that continues the one before would be a needless line for the scan generator.
-    assert not ((lines[1:, 0] == lines[:-1, 0]) & (lines[1:, 1] == lines[:-1, 1] + lines[:-1, 2])).any()
     assert mask_cover.pixels_and_rows(regions) == (mask.sum(), mask.any(axis=1).sum())
 
 
 @given(region_arrays(), models)
 @settings(deadline=None)
-def test_without_mask_scan_a_mask_is_scanned_as_rectangles(regions: NDArray[np.int64], model: Model) -> None:
+def test_a_mask_is_covered_by_rectangles(regions: NDArray[np.int64], model: Model) -> None:
     assume(len(regions))
-    plan = merge(regions, "mask", *model, has_mask_scan=False)
+    plan = merge(regions, "mask", *model, mask_form="mask as rectangles")
     assert plan.strategy == "mask as rectangles"
     assert sum(scan.box.area for scan in plan.scans) == mask_of(regions).sum()
     assert plan.predicted_s == pytest.approx(total_s([scan.box for scan in plan.scans], model))
+
+
+@given(region_arrays(), models)
+@settings(max_examples=25, deadline=None)
+def test_a_stream_of_points_has_no_line_ends(regions: NDArray[np.int64], model: Model) -> None:
+    assume(len(regions))
+    imaging, timing = model
+    plan, bitmap = (merge(regions, "mask", *model, mask_form=form) for form in ("mask as points", "mask"))
+    assert plan.strategy == "mask as points"
+    (scan,), (other,) = plan.scans, bitmap.scans
+    assert scan.is_point_stream
+    assert (scan.box, scan.mask_boxes) == (other.box, other.mask_boxes)
+    expected_s = timing.duration_s(int(mask_of(regions).sum()), 0, imaging.dwell_ns)
+    assert plan.predicted_s == pytest.approx(expected_s)
 
 
 def test_one_rectangle_stays_one() -> None:

@@ -18,6 +18,7 @@ from sparse_actors.planning.idle_simulation import (
     least_makespan,
     makespan,
     random_tile,
+    seam_bands,
 )
 from sparse_actors.planning.scan_order import Policy, next_step
 
@@ -29,10 +30,12 @@ seconds = st.floats(0.001, 10)
 @st.composite
 def tiles(draw: st.DrawFn) -> Tile:
     partitions = draw(st.integers(1, 6))
+    parts = partitions + draw(st.integers(0, 4))
     return Tile(
         fast=tuple(draw(seconds) for _ in range(partitions)),
-        detection=tuple(draw(seconds) for _ in range(partitions)),
-        rescans=tuple(tuple(draw(st.lists(seconds, max_size=5))) for _ in range(partitions)),
+        detection=tuple(draw(seconds) for _ in range(parts)),
+        rescans=tuple(tuple(draw(st.lists(seconds, max_size=5))) for _ in range(parts)),
+        seams_after=tuple(sorted(draw(st.integers(1, partitions)) for _ in range(parts - partitions))),
     )
 
 
@@ -136,6 +139,33 @@ def test_idle_shares(
     survey = random_tiles(300, efficiency, rho, partitions)
     assert idle_share(survey, workers, "paper") == pytest.approx(paper, abs=0.005)
     assert idle_share(survey, workers, "hold_back") == pytest.approx(hold_back, abs=0.002)
+
+
+def test_a_seam_is_detected_once_its_band_is_scanned() -> None:
+    # Of 3 x 3 partitions, the first vertical seam ends in the last row, the first horizontal in the second.
+    assert [after for after, _ in seam_bands((90, 90), 9, 5)] == [8, 9, 6, 9]
+    assert [share for _, share in seam_bands((90, 90), 9, 5)] == pytest.approx([1 / 9] * 4)
+    assert [after for after, _ in seam_bands((768, 768), 4, 32)] == [4, 4]
+    assert seam_bands((768, 768), 4, 0) == seam_bands((768, 768), 1, 32) == []
+    tile = Tile(fast=(1.0,) * 2, detection=(1.0, 1.0, 0.5), rescans=((), (), ()), seams_after=(2,))
+    # The seam waits for the worker, or has one of its own.
+    assert makespan(tile, 1, "hold_back", longest=0.0) == (3.5, 1.5)
+    assert makespan(tile, 2, "hold_back", longest=0.0) == (3.0, 1.0)
+
+
+def test_the_time_of_a_seam_counts_from_the_last_fast_scan_before_it_comes() -> None:
+    tile = Tile(fast=(1.0,) * 3, detection=(0.1, 0.1, 0.1, 1.5), rescans=((),) * 4, seams_after=(1,))
+    assert makespan(tile, 2, "hold_back", longest=0.0)[1] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("efficiency", [0.48, 0.8, 0.95])
+def test_seams_are_hidden_too(efficiency: float) -> None:
+    random = np.random.default_rng(0)
+    survey = [
+        random_tile(random, partitions=4, efficiency=efficiency, rho=1.0, halo_px=32) for _ in range(100)
+    ]
+    assert all(len(tile.detection) == 6 for tile in survey)
+    assert idle_share(survey, 1, "hold_back") < 0.001
 
 
 @pytest.mark.parametrize(

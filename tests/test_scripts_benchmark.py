@@ -86,6 +86,7 @@ def test_idle_shares_are_remade(tmp_path):
     rows = run("reproduce.py", "idle", "--quick", "--out", str(tmp_path))
     for row in rows:
         assert row["bound"] <= row["ours"] + 1e-9
+        assert row["bound_with_seams"] <= row["ours_with_seams"] + 1e-9
         assert {"rho", "workers", "partitions", "efficiency", "machine", "versions", "seed"} <= row.keys()
     assert any(row["ours"] < row["paper"] - 0.01 for row in rows)
     text = (tmp_path / "idle.md").read_text(encoding="utf-8")

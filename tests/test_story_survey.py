@@ -14,7 +14,6 @@ from sparse_actors.messages import (
     PartitionScanned,
     Recorded,
     RegionScanned,
-    RegionsPlanned,
     RunFinished,
     ScanId,
     ScanMissed,
@@ -196,16 +195,6 @@ def test_killed_at_any_message_and_resumed_at_most_the_scan_in_flight_is_exposed
         check_all_there(story)
         check_pixels(story)
         assert exposed <= len(story.microscope.scans) <= len(recorded(story.disk)) + 1
-
-
-def test_masks_become_rectangles_named_as_such_where_the_microscope_has_no_mask_scan() -> None:
-    story = Story(survey(merging="mask"))
-    messages = story.tell()
-    assert ending(messages).outcome == "completed"
-    check_all_there(story)
-    plans = [message for message in messages if isinstance(message, RegionsPlanned) and message.scans]
-    assert {plan.strategy for plan in plans} == {"mask as rectangles"}
-    assert not any(scan.mask_boxes for plan in plans for scan in plan.scans)
 
 
 def test_a_finished_run_taken_up_again_leaves_the_microscope_alone() -> None:

@@ -216,7 +216,10 @@ class MicroscopeActor:
         dwell_ns = scan.imaging.dwell_ns
         started_s = self._now()
         self._note_exposure(ExposureStarted(scan_id=scan.id, attempt=attempt, started_s=started_s))
-        if scan.mask_boxes:
+        if scan.is_point_stream:
+            points = np.argwhere(scan.mask())[:, ::-1] + (scan.box.left, scan.box.top)
+            image = self._driver.scan_points(points, dwell_ns, scan.imaging.size_px)
+        elif scan.mask_boxes:
             width, height = scan.imaging.size_px
             frame = np.zeros((height, width), dtype=np.bool_)
             frame[scan.box.slices] = scan.mask()

@@ -23,7 +23,7 @@ from sparse_actors.messages import (
     TimingLearned,
 )
 from sparse_actors.planning.dose import DoseBook
-from sparse_actors.planning.merging import improve, merge
+from sparse_actors.planning.merging import MaskForm, improve, mask_form_for, merge
 from sparse_actors.planning.placement import regions_covering
 from sparse_actors.planning.regions import regions_around
 from sparse_actors.planning.seams import NONE, Boxes, undetected
@@ -57,7 +57,7 @@ class RegionPlanner:
         self._plan = plan
         self._timing: ScanTiming | None = None
         self._min_region_px = 1
-        self._has_mask_scan = True
+        self._mask_form: MaskForm = "mask"
         self._standing: dict[PartitionId, RegionsPlanned] = {}
         self._planned: defaultdict[TileIndex, dict[PartitionId, list[PixelBox]]] = defaultdict(dict)
         self._withheld: defaultdict[TileIndex, dict[PartitionId, Boxes]] = defaultdict(dict)
@@ -98,7 +98,7 @@ class RegionPlanner:
                 self._withheld[part.tile][part] = NONE  # it is rescanned whole itself
             case MicroscopePrepared(capabilities=capabilities):
                 self._min_region_px = capabilities.limits.min_region_px
-                self._has_mask_scan = capabilities.mask_scan
+                self._mask_form = mask_form_for(capabilities)
                 self._timing = self._timing or self._plan.timing or capabilities.limits.timing
             case TimingLearned(timing=timing):
                 self._timing = timing
@@ -115,13 +115,13 @@ class RegionPlanner:
         if plan.seam(partition):
             regions = regions[[not self._is_planned(partition, PixelBox(*box)) for box in regions.tolist()]]
         timing = self._timing or ScanTiming()
-        merged = merge(regions, plan.merging, plan.analysis, timing, has_mask_scan=self._has_mask_scan)
+        merged = merge(regions, plan.merging, plan.analysis, timing, mask_form=self._mask_form)
         if plan.merging == "greedy":
             # The beam is busy with the next partition meanwhile; 10 million steps take some 15 ms.
             work = int(min(IMPROVE_S, IMPROVE_SHARE * merged.predicted_s) / 15e-3 * 1e7)
             merged = improve(merged, regions, plan.analysis, timing, seed=plan.seed, work=work)
         scans = tuple(
-            Scan(ScanId(partition, number), scan.box, plan.analysis, scan.mask_boxes)
+            Scan(ScanId(partition, number), scan.box, plan.analysis, scan.mask_boxes, scan.is_point_stream)
             for number, scan in enumerate(merged.scans)
         )
         return RegionsPlanned(
@@ -150,8 +150,13 @@ class RegionPlanner:
         scans = tuple(
             Scan(ScanId(partition, number), box, self._plan.analysis) for number, box in enumerate(boxes)
         )
-        if self._plan.merging == "mask" and self._has_mask_scan and allowed:
-            one = Scan(ScanId(partition, 0), bounding_box(allowed), self._plan.analysis, allowed)
+        if self._plan.merging == "mask" and self._mask_form != "mask as rectangles" and allowed:
+            one = replace(
+                planned.scans[0],
+                box=bounding_box(allowed),
+                mask_boxes=allowed,
+                is_point_stream=self._mask_form == "mask as points",
+            )
             scans, slivers = (one,), []
         return replace(
             planned,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from sparse_actors.config import Config
 from sparse_actors.contracts.detector import Detector, checked_pois
 from sparse_actors.geometry import PixelBox, partition_boxes
 from sparse_actors.imaging import ScanTiming
-from sparse_actors.planning.idle_simulation import Tile, idle_share
+from sparse_actors.planning.idle_simulation import Tile, idle_share, seam_bands
 
 PARTITIONS = (1, 2, 4, 9, 16)
 RESCANNED = 0.05
@@ -64,14 +65,18 @@ def advise(
     config, timing
         The survey, and what its scans cost (eq. 1).
     detection_s
-        Detection of a tile by one worker; a partition takes its share of it.
+        Detection of a tile by one worker; a partition, or the band around a seam, takes its share of it.
     cores
         Processor cores of this computer, by default as many as there are; one stays free.
     """
+    from sparse_actors.app import survey_plan
+
     spare = max(1, (cores or os.cpu_count() or 2) - 1)
-    mine = _judged(config, timing, detection_s, config.panorama.partitions, config.workers.local or spare)
+    halo_px = survey_plan(config).halo_px
+    judged = partial(_judged, config, timing, detection_s, halo_px)
+    mine = judged(config.panorama.partitions, config.workers.local or spare)
     choices = [
-        _judged(config, timing, detection_s, partitions, workers)
+        judged(partitions, workers)
         for workers in range(1, min(spare, 16) + 1)
         for partitions in PARTITIONS
         if partitions <= min(config.fast.size_px)
@@ -82,11 +87,14 @@ def advise(
     return mine, next(choice for choice in choices if choice.tile_s <= least_s * CLOSE)
 
 
-def _judged(config: Config, timing: ScanTiming, detection_s: float, partitions: int, workers: int) -> Advice:
+def _judged(
+    config: Config, timing: ScanTiming, detection_s: float, halo_px: int, partitions: int, workers: int
+) -> Advice:
     boxes = partition_boxes(config.fast.size_px, partitions)
     fast = tuple(timing.duration_s(box.area, box.height, config.fast.dwell_ns) for box in boxes)
     width, height = config.fast.size_px
     share = [box.area / (width * height) for box in boxes]
+    bands = seam_bands(config.fast.size_px, partitions, halo_px)
     region = PixelBox(0, 0, *config.regions.size_px)
     rescan_s = timing.duration_s(region.area, region.height, config.analysis.dwell_ns)
     regions = round(RESCANNED * config.analysis.size_px[0] * config.analysis.size_px[1] / region.area)
@@ -94,8 +102,12 @@ def _judged(config: Config, timing: ScanTiming, detection_s: float, partitions: 
     tiles = [
         Tile(
             fast=fast,
-            detection=tuple(detection_s * part for part in share),
-            rescans=tuple((rescan_s,) * n for n in random.multinomial(regions, share).tolist()),
+            detection=tuple(detection_s * part for part in (*share, *(band for _, band in bands))),
+            rescans=(
+                *((rescan_s,) * n for n in random.multinomial(regions, share).tolist()),
+                *(() for _ in bands),  # nearly all that is found there is known already
+            ),
+            seams_after=tuple(after for after, _ in bands),
         )
         for _ in range(TILES)
     ]

@@ -22,6 +22,10 @@ from numpy.typing import NDArray
 from .bits import WORD, bit_count, compiled
 from .lanes import below
 from .runs import Bitmap, Indices, core_points, joined_runs, run_ends, single_points, with_border_points
+from .threads import ALONE, Threads
+
+STRIP_WORDS = 8192
+"""Words with points that are worth a strip of their own."""
 
 _ONE = np.uint64(1)
 
@@ -30,8 +34,8 @@ _ONE = np.uint64(1)
 class Segments:
     """Pieces of rows that together are the members of all clusters, each pixel once."""
 
-    pieces: Indices
-    """(4, n): row, first column, last column (included), number of the cluster from 0."""
+    pieces: list[Indices]
+    """One for each strip of rows, (4, n): row, first column, last column (included), cluster from 0."""
     clusters: int
     """How many clusters there are."""
 
@@ -53,7 +57,9 @@ class Clusters:
         return len(self.area_px)
 
 
-def label_clusters(dark: NDArray[np.bool_], eps_px: float, min_points: int) -> Indices:
+def label_clusters(
+    dark: NDArray[np.bool_], eps_px: float, min_points: int, threads: Threads = ALONE
+) -> Indices:
     """Label the dark pixels of an image as scikit-learn's DBSCAN does.
 
     Parameters
@@ -64,6 +70,8 @@ def label_clusters(dark: NDArray[np.bool_], eps_px: float, min_points: int) -> I
         Largest distance of neighbours, above 0.
     min_points
         Neighbours that make a core point, itself included, at least 1.
+    threads
+        Who works on it; the result does not depend on it.
 
     Returns
     -------
@@ -77,7 +85,17 @@ def label_clusters(dark: NDArray[np.bool_], eps_px: float, min_points: int) -> I
         When `eps_px` or `min_points` is out of range.
     """
     bitmap = packed(dark)
-    return _labels(bitmap, cluster_segments(bitmap, dark.shape[1], eps_px, min_points).pieces)
+    return labels_of(bitmap, cluster_segments(bitmap, dark.shape[1], eps_px, min_points, threads))
+
+
+def labels_of(bitmap: Bitmap, segments: Segments) -> Indices:
+    """Return the cluster of each point of a bitmap, in row-major order; noise is -1."""
+    labels = np.empty(np.bitwise_count(bitmap).sum(), np.int32)
+    filled = 0
+    for pieces in segments.pieces:
+        filled = _fill_labels(bitmap, pieces, labels, filled)
+    labels[filled:] = -1
+    return labels
 
 
 def packed(dark: NDArray[np.bool_]) -> Bitmap:
@@ -85,7 +103,9 @@ def packed(dark: NDArray[np.bool_]) -> Bitmap:
     return _ones(np.ascontiguousarray(dark).view(np.uint8))
 
 
-def cluster_segments(bitmap: Bitmap, columns: int, eps_px: float, min_points: int) -> Segments:
+def cluster_segments(
+    bitmap: Bitmap, columns: int, eps_px: float, min_points: int, threads: Threads = ALONE
+) -> Segments:
     """Find the clusters of a bitmap (rows, words) that is `columns` pixels wide.
 
     Raises
@@ -99,21 +119,40 @@ def cluster_segments(bitmap: Bitmap, columns: int, eps_px: float, min_points: in
         raise ValueError(f"min_points = {min_points}: expected at least 1")
     widths = _half_widths(eps_px, max(len(bitmap), columns))
     disk = 2 * int((2 * widths + 1).sum()) - int(2 * widths[0] + 1)
-    core, runs_above = core_points(bitmap, widths, disk - min_points)
+    core = np.zeros_like(bitmap)
     touching = eps_px >= 1
-    if not touching:
-        runs_above = single_points(core)
-    first, last = run_ends(core, runs_above, touching)
+
+    def core_runs(strip: tuple[int, int]) -> tuple[NDArray[np.int64], Indices, Indices]:
+        runs_above = core_points(bitmap, widths, disk - min_points, core, *strip)
+        rows = core[slice(*strip)]
+        if not touching:
+            runs_above = single_points(rows)
+        return runs_above, *run_ends(rows, runs_above, touching)
+
+    def pieces(strip: tuple[int, int]) -> Indices:
+        return with_border_points(rest, columns, first, last, runs_above, cluster, widths, *strip)
+
+    strips = threads.strips(len(bitmap), int(np.count_nonzero(bitmap)) // STRIP_WORDS)
+    runs_in, first_in, last_in = zip(*threads.map(core_runs, strips), strict=True)
+    first, last = np.concatenate(first_in), np.concatenate(last_in)
+    runs_above = np.zeros(len(bitmap) + 1, np.int64)
+    np.cumsum(np.concatenate([np.diff(above) for above in runs_in]), out=runs_above[1:])
     cluster, clusters = joined_runs(first, last, runs_above, widths)
-    np.bitwise_xor(core, bitmap, out=core)
-    pieces = with_border_points(core, columns, first, last, runs_above, cluster, clusters, widths)
-    return Segments(pieces, clusters)
+    rest = np.bitwise_xor(core, bitmap, out=core)
+    return Segments(threads.map(pieces, strips), clusters)
 
 
-def measured_clusters(segments: Segments, image: NDArray[Any]) -> Clusters:
+def measured_clusters(segments: Segments, image: NDArray[Any], threads: Threads = ALONE) -> Clusters:
     """Measure each cluster in the image (rows, columns or more) that it was found in."""
-    area, boxes, sums = _measured(segments.pieces, segments.clusters, image)
+    strips = threads.map(lambda pieces: _measured(pieces, segments.clusters, image), segments.pieces)
+    area, first, end, sums = strips[0]
+    for more_area, other_first, other_end, more_sums in strips[1:]:
+        area += more_area
+        np.minimum(first, other_first, out=first)
+        np.maximum(end, other_end, out=end)
+        sums += more_sums  # of whole and half numbers, hence exact in any order
     x, y, grey = sums / area
+    boxes = np.hstack([first, end - first])
     return Clusters(area, boxes, np.stack([x, y], axis=1), grey)
 
 
@@ -139,8 +178,11 @@ def _ones(values: NDArray[np.uint8]) -> Bitmap:
 
 
 @compiled
-def _labels(bitmap: Bitmap, pieces: Indices) -> Indices:
-    """Return the cluster of each one of a bitmap, in row-major order; a piece is a slice of it."""
+def _fill_labels(bitmap: Bitmap, pieces: Indices, labels: Indices, filled: int) -> int:
+    """Go on from the first `filled` labels to the end of the pieces; return how many are there then.
+
+    A piece is a slice of the labels, since these are in row-major order too; what lies between is noise.
+    """
     rows, words = bitmap.shape
     points_before = np.empty((rows, words), np.int64)
     n = 0
@@ -148,39 +190,36 @@ def _labels(bitmap: Bitmap, pieces: Indices) -> Indices:
         for word in range(words):
             points_before[row, word] = n
             n += bit_count(bitmap[row, word])
-    labels = np.full(n, -1, np.int32)
     for piece in range(pieces.shape[1]):
         row, first, last, cluster = pieces[0, piece], pieces[1, piece], pieces[2, piece], pieces[3, piece]
         word, left = first >> 6, (_ONE << np.uint64(first & 63)) - _ONE
         begin = points_before[row, word] + bit_count(bitmap[row, word] & left)
-        for i in range(begin, begin + last - first + 1):
-            labels[i] = cluster
-    return labels
+        end = begin + last - first + 1
+        labels[filled:begin] = -1
+        labels[begin:end] = cluster
+        filled = end
+    return filled
 
 
 @compiled
 def _measured(
     pieces: Indices, clusters: int, image: NDArray[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return area (n,), boxes (n, 4), and the sums of x, y and grey level over the pixels (3, n)."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return area (n,), first and end of columns and rows (n, 2), sums of x, y and grey level (3, n)."""
     area = np.zeros(clusters, np.int64)
-    box = np.empty((clusters, 4), np.int64)
+    first = np.full((clusters, 2), np.iinfo(np.int64).max, np.int64)
+    end = np.zeros((clusters, 2), np.int64)
     sums = np.zeros((3, clusters), np.float64)
     for piece in range(pieces.shape[1]):
-        row, first, last, c = pieces[0, piece], pieces[1, piece], pieces[2, piece], pieces[3, piece]
-        if area[c] == 0:
-            box[c, 0], box[c, 1], box[c, 2], box[c, 3] = first, row, last, row
-        box[c, 0], box[c, 1] = min(box[c, 0], first), min(box[c, 1], row)
-        box[c, 2], box[c, 3] = max(box[c, 2], last), max(box[c, 3], row)
-        length = last - first + 1
+        row, left, right, c = pieces[0, piece], pieces[1, piece], pieces[2, piece] + 1, pieces[3, piece]
+        first[c, 0], first[c, 1] = min(first[c, 0], left), min(first[c, 1], row)
+        end[c, 0], end[c, 1] = max(end[c, 0], right), max(end[c, 1], row + 1)
+        length = right - left
         grey = 0
-        for column in range(first, last + 1):
+        for column in range(left, right):
             grey += image[row, column]
         area[c] += length
-        sums[0, c] += length * 0.5 * (first + last + 1)
+        sums[0, c] += length * 0.5 * (left + right)
         sums[1, c] += length * (row + 0.5)
         sums[2, c] += grey
-    for c in range(clusters):
-        box[c, 2] += 1 - box[c, 0]
-        box[c, 3] += 1 - box[c, 1]
-    return area, box, sums
+    return area, first, end, sums

@@ -8,9 +8,8 @@ Arrays shared by the functions
 source
     (rows + 2 half, half + columns + more): the image with its edge pixels repeated. Tap t of cell c is its
     pixel c + 1 + t, where cell -1 lies left of the first pixel centre.
-stretched, done
-    (rows + 2 half, 64 words), (rows + 2 half, words): `source` resampled along its rows, and which words of
-    it are there.
+stretched
+    (rows + 2 half, 64 words): `source` resampled along its rows.
 values
     (outputs, 64 words): the upsampled image, where it has been evaluated.
 weights, row_weights
@@ -94,10 +93,9 @@ def mark_candidates(
     source: NDArray[Any],
     bounding: NDArray[Any],
     scale: int,
+    above: int,
     weights: NDArray[Any],
     row_weights: NDArray[Any],
-    stretched: NDArray[Any],
-    done: NDArray[np.bool_],
     values: NDArray[Any],
     overshoot: np.float32,
     reachable_below: np.float32,
@@ -108,7 +106,9 @@ def mark_candidates(
     """Set the bits of the outputs below `limit`, all other bits where `inverted` is all ones.
 
     Only words with a cell that can come below `reachable_below` in the image `bounding`, `source` or its
-    negative, are evaluated; the bits of the others stay as they are.
+    negative, are evaluated; the bits of the others stay as they are. The image may be a strip of a larger
+    one, in whole rows of cells; `above` outputs of its first row of cells then lie above it, as at the top
+    of an image.
     """
     outputs, words = bitmap.shape
     taps = row_weights.shape[1]
@@ -116,6 +116,8 @@ def mark_candidates(
     cell_words = -(-(words * WORD // scale + 2) // WORD)
     cells = np.zeros(cell_words + 1, np.uint64)
     repeated = np.empty(WORD + (taps + 2) * scale, source.dtype)
+    stretched = np.empty((len(source), words * WORD), source.dtype)
+    done = np.zeros((len(source), words), np.bool_)
     first_cell, mask = np.empty(words, np.int64), np.empty(words, np.uint64)
     for word in range(words):
         first = (2 * word * WORD + 1 - scale) // (2 * scale) + 1
@@ -129,8 +131,7 @@ def mark_candidates(
                 cells[index] = reachable_4(bounding, left, bounding.shape[1], overshoot, reachable_below)
             else:
                 cells[index] = reachable_6(bounding, left, bounding.shape[1], overshoot, reachable_below)
-        begin = max((top - 1) * scale + scale // 2, 0)
-        end = min(top * scale + scale // 2, outputs)
+        begin, end = max(top * scale - above, 0), min((top + 1) * scale - above, outputs)
         for word in range(words):
             index, bit = first_cell[word] >> 6, np.uint64(first_cell[word] & 63)
             reachable = cells[index] >> bit
@@ -153,13 +154,13 @@ def interpolate_all(
     scale: int,
     weights: NDArray[Any],
     row_weights: NDArray[Any],
-    stretched: NDArray[Any],
     values: NDArray[Any],
 ) -> None:
     """Evaluate the whole output."""
-    words = stretched.shape[1] // WORD
+    words = values.shape[1] // WORD
     taps = len(weights)
     repeated = np.empty(WORD + (taps + 2) * scale, source.dtype)
+    stretched = np.empty((len(source), words * WORD), source.dtype)
     for row in range(len(source)):
         for word in range(words):
             stretch_word(source, scale, weights, stretched, row, word, repeated)

@@ -33,25 +33,26 @@ def _neighbours(bitmap: Bitmap, row: int, word: int, columns: int) -> np.uint64:
 
 
 @compiled
-def core_points(bitmap: Bitmap, widths: NDArray[np.int64], allowed: int) -> tuple[Bitmap, NDArray[np.int64]]:
-    """Return the bitmap of core points, and how many runs of them begin above each row, (rows + 1,).
+def core_points(
+    bitmap: Bitmap, widths: NDArray[np.int64], allowed: int, core: Bitmap, begin: int, end: int
+) -> NDArray[np.int64]:
+    """Set the core points of some rows in an empty bitmap; return how many runs begin above each, (n + 1,).
 
     A core point misses at most `allowed` pixels of its disk. The missing ones are counted for 64 points at
     once: plane k holds bit k of 64 counters, which start so that the first one too many overflows.
     """
     rows, words = bitmap.shape
     reach = len(widths) - 1
-    core = np.zeros_like(bitmap)
-    runs_above = np.zeros(rows + 1, np.int64)
+    runs_above = np.zeros(end - begin + 1, np.int64)
     if allowed < 0:
-        return core, runs_above
+        return runs_above
     planes = 0
     while allowed >> planes:
         planes += 1
     start = (1 << planes) - 1 - allowed
     counter = np.empty(planes, np.uint64)
     runs = 0
-    for row in range(rows):
+    for row in range(begin, end):
         for word in range(words):
             points = bitmap[row, word]
             if not points:
@@ -89,13 +90,13 @@ def core_points(bitmap: Bitmap, widths: NDArray[np.int64], allowed: int) -> tupl
             core[row, word] = points
             before = core[row, word - 1] >> np.uint64(WORD - 1) if word > 0 else _NONE
             runs += bit_count(points & ~(points << _ONE | before))
-        runs_above[row + 1] = runs
-    return core, runs_above
+        runs_above[row + 1 - begin] = runs
+    return runs_above
 
 
 @compiled
 def single_points(bitmap: Bitmap) -> NDArray[np.int64]:
-    """Return how many points lie above each row, (rows + 1,)."""
+    """Return how many points lie above each row of a bitmap, (rows + 1,)."""
     points_above = np.zeros(len(bitmap) + 1, np.int64)
     for row in range(len(bitmap)):
         count = 0
@@ -186,13 +187,32 @@ def joined_runs(
 
 
 @compiled
-def _grown(pieces: Indices) -> Indices:
-    """Return the same pieces (4, n) with room for as many more."""
-    longer = np.empty((4, 2 * pieces.shape[1]), np.int32)
-    for field in range(4):
-        for piece in range(pieces.shape[1]):
-            longer[field, piece] = pieces[field, piece]
+def _with_room(pieces: Indices, used: int, more: int) -> Indices:
+    """Return the same pieces (4, n) with room for so many more."""
+    if used + more <= pieces.shape[1]:
+        return pieces
+    longer = np.empty((4, 2 * pieces.shape[1] + more), np.int32)
+    longer[:, :used] = pieces[:, :used]
     return longer
+
+
+@compiled
+def _appended(pieces: Indices, n: int, row: int, begin: int, end: int, cluster: int) -> int:
+    """Add a piece to the n there are, or lengthen the last; return how many there are then."""
+    last = n - 1
+    if n and pieces[2, last] == begin - 1 and pieces[3, last] == cluster and pieces[0, last] == row:
+        pieces[2, last] = end
+        return n
+    pieces[0, n], pieces[1, n], pieces[2, n], pieces[3, n] = row, begin, end, cluster
+    return n + 1
+
+
+@compiled
+def _write(values: Indices, start: int, bits: np.uint64, value: int) -> None:
+    """Write a value wherever a word, whose first pixel is `start`, has a one."""
+    while bits:
+        values[start + lowest_bit(bits)] = value
+        bits &= bits - _ONE
 
 
 @compiled
@@ -203,61 +223,74 @@ def with_border_points(
     last: Indices,
     runs_above: NDArray[np.int64],
     cluster: Indices,
-    clusters: int,
     widths: NDArray[np.int64],
+    begin_row: int,
+    end_row: int,
 ) -> Indices:
-    """Return the pieces of all clusters, (4, n): row, first and last column, cluster.
+    """Return the pieces of clusters in some rows, row-major, (4, n): row, first and last column, cluster.
 
-    Cluster by cluster, each run takes what is in its reach of `rest`, the points that are not core points;
-    what remains there is noise.
+    Of `rest`, the points that are not core points, each belongs to the lowest cluster in its reach; those in
+    reach of none are noise.
     """
-    rows, runs, reach = len(rest), len(first), len(widths) - 1
-    position = np.zeros(clusters + 1, np.int64)
-    for run in range(runs):
-        position[cluster[run] + 1] += 1
-    for c in range(clusters):
-        position[c + 1] += position[c]
-    order, row_of = np.empty(runs, np.int32), np.empty(runs, np.int32)
-    for row in range(rows):
-        for run in range(runs_above[row], runs_above[row + 1]):
-            place = position[cluster[run]]
-            position[cluster[run]] += 1
-            order[place], row_of[place] = run, row
-
-    pieces = np.empty((4, 4 * runs + 16), np.int32)
+    rows, words = rest.shape
+    reach = len(widths) - 1
+    reached, only = np.zeros(words, np.uint64), np.empty(words, np.int32)
+    lowest = np.empty(words * WORD, np.int32)
+    pieces = np.empty((4, 2 * (runs_above[end_row] - runs_above[begin_row]) + columns), np.int32)
     n = 0
-    for place in range(runs):
-        run, row = order[place], row_of[place]
-        if n == pieces.shape[1]:
-            pieces = _grown(pieces)
-        own, n = n, n + 1
-        pieces[0, own], pieces[1, own], pieces[2, own] = row, first[run], last[run]
-        pieces[3, own] = cluster[run]
-        for y in range(max(row - reach, 0), min(row + reach, rows - 1) + 1):
+    for row in range(begin_row, end_row):
+        above, below = max(row - reach, 0), min(row + reach, rows - 1)
+        if runs_above[above] == runs_above[below + 1]:
+            continue
+        for y in range(above, below + 1):
             width = widths[abs(y - row)]
-            left, right = max(first[run] - width, 0), min(last[run] + width, columns - 1)
-            for word in range(left >> 6, (right >> 6) + 1):
-                bits = rest[y, word]
-                if word == left >> 6:
-                    bits &= _ALL << np.uint64(left & 63)
-                if word == right >> 6:
-                    bits &= _ALL >> np.uint64(63 - (right & 63))
-                if not bits:
-                    continue
-                rest[y, word] ^= bits
-                while bits:
-                    begin = lowest_bit(bits)
-                    bits |= (_ONE << np.uint64(begin)) - _ONE
-                    end = lowest_bit(~bits)
-                    bits &= _ALL << np.uint64(end) if end < WORD else _NONE
-                    begin, end = word * WORD + begin, word * WORD + end - 1
-                    if y == row and begin == pieces[2, own] + 1:
-                        pieces[2, own] = end
-                    elif y == row and end == pieces[1, own] - 1:
-                        pieces[1, own] = begin
-                    else:
-                        if n == pieces.shape[1]:
-                            pieces = _grown(pieces)
-                        pieces[0, n], pieces[1, n], pieces[2, n], pieces[3, n] = y, begin, end, cluster[run]
-                        n += 1
+            for run in range(runs_above[y], runs_above[y + 1]):
+                number = cluster[run]
+                left, right = max(first[run] - width, 0), min(last[run] + width, columns - 1)
+                for word in range(left >> 6, (right >> 6) + 1):
+                    bits = rest[row, word]
+                    if word == left >> 6:
+                        bits &= _ALL << np.uint64(left & 63)
+                    if word == right >> 6:
+                        bits &= _ALL >> np.uint64(63 - (right & 63))
+                    if not bits:
+                        continue
+                    start = word * WORD
+                    if not reached[word]:
+                        only[word] = number
+                    elif only[word] != number:
+                        if only[word] >= 0:
+                            _write(lowest, start, reached[word], only[word])
+                            only[word] = -1
+                        again = bits & reached[word]
+                        _write(lowest, start, bits ^ again, number)
+                        while again:
+                            column = start + lowest_bit(again)
+                            lowest[column] = min(lowest[column], number)
+                            again &= again - _ONE
+                    reached[word] |= bits
+        pieces = _with_room(pieces, n, columns)
+        run, end = runs_above[row], runs_above[row + 1]
+        for word in range(words):
+            bits = reached[word]
+            if not bits:
+                continue
+            reached[word] = _NONE
+            while bits:
+                begin = lowest_bit(bits)
+                stop = lowest_bit(~(bits | ((_ONE << np.uint64(begin)) - _ONE)))
+                number = only[word]
+                if number < 0:
+                    number, column = lowest[word * WORD + begin], begin + 1
+                    while column < stop and lowest[word * WORD + column] == number:
+                        column += 1
+                    stop = column
+                bits &= _ALL << np.uint64(stop) if stop < WORD else _NONE
+                while run < end and first[run] < word * WORD + begin:
+                    n = _appended(pieces, n, row, first[run], last[run], cluster[run])
+                    run += 1
+                n = _appended(pieces, n, row, word * WORD + begin, word * WORD + stop - 1, number)
+        while run < end:
+            n = _appended(pieces, n, row, first[run], last[run], cluster[run])
+            run += 1
     return pieces[:, :n]

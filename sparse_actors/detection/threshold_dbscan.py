@@ -6,12 +6,14 @@ import math
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numba import config
 from numpy.typing import NDArray
 
 from sparse_actors.contracts.detector import Pois
 from sparse_actors.errors import ConfigError
 
 from .dbscan import cluster_segments, measured_clusters
+from .threads import Threads
 from .upsampling import Interpolation, Polarity, Upsampling
 
 
@@ -32,6 +34,9 @@ class ThresholdDbscan:
         Whether features are darker or brighter than what surrounds them.
     min_area_px
         Clusters of fewer analysis pixels are left out.
+    threads
+        How many threads work on an image; the result does not depend on it. 0: as many as numba would use
+        (NUMBA_NUM_THREADS), in a worker of the daemon its share of the cores.
 
     Raises
     ------
@@ -48,6 +53,7 @@ class ThresholdDbscan:
         interpolation: Literal["bicubic", "lanczos"] = "bicubic",
         polarity: Literal["dark", "bright"] = "dark",
         min_area_px: int = 1,
+        threads: int = 0,
     ) -> None:
         problems = [
             f"{name} = {value!r}: expected {expected}"
@@ -63,6 +69,7 @@ class ThresholdDbscan:
                 ),
                 ("polarity", polarity, polarity in get_args(Polarity), "dark or bright"),
                 ("min_area_px", min_area_px, min_area_px >= 1, "at least 1"),
+                ("threads", threads, 0 <= threads <= 1024, "0 to 1024"),
             )
             if not accepted
         ]
@@ -74,6 +81,7 @@ class ThresholdDbscan:
         self._interpolation: Interpolation = interpolation
         self._polarity: Polarity = polarity
         self._min_area_px = min_area_px
+        self._threads = Threads(threads or config.NUMBA_NUM_THREADS)
 
     @classmethod
     def reach_px(
@@ -96,9 +104,11 @@ class ThresholdDbscan:
             missing (dark) or in excess (bright), summed over the cluster: grey levels times pixels.
         """
         upsampling = Upsampling(image, scale, self._interpolation)
-        bitmap = upsampling.candidates(self._threshold, self._polarity)
-        segments = cluster_segments(bitmap, upsampling.shape[1], self._eps_px, self._min_points)
-        clusters = measured_clusters(segments, upsampling.evaluated)
+        bitmap = upsampling.candidates(self._threshold, self._polarity, self._threads)
+        segments = cluster_segments(
+            bitmap, upsampling.shape[1], self._eps_px, self._min_points, self._threads
+        )
+        clusters = measured_clusters(segments, upsampling.evaluated, self._threads)
         kept = clusters.area_px >= self._min_area_px
         score: NDArray[np.float64] = np.abs(self._threshold - clusters.mean_grey) * clusters.area_px
         return Pois(xy_px=clusters.centroids_px[kept], score=score[kept], boxes_px=clusters.boxes_px[kept])

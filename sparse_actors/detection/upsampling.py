@@ -18,9 +18,13 @@ from numpy.typing import NDArray
 from .bits import WORD
 from .lanes import PRECISION_BITS
 from .resampling import interpolate_all, mark_candidates
+from .threads import ALONE, Threads
 
 Interpolation = Literal["bicubic", "lanczos"]
 Polarity = Literal["dark", "bright"]
+
+STRIP_CELLS = 128
+"""Rows of cells that are worth a strip of their own, even where few are evaluated."""
 
 _HALF_WIDTH = {"bicubic": 2, "lanczos": 3}
 _ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
@@ -119,10 +123,11 @@ class Upsampling:
         self._row_weights = np.ascontiguousarray(vertical.T, sum_type)
         # The kernels read whole words, of source pixels too.
         self._source = _edge_padded(image, half, 2 * WORD + 2 * half + 2)
-        self._stretched = np.empty((rows + 2 * half, words * WORD), image.dtype)
         self._values = np.empty((self.shape[0], words * WORD), image.dtype)
 
-    def candidates(self, threshold: float, polarity: Polarity = "dark") -> NDArray[np.uint64]:
+    def candidates(
+        self, threshold: float, polarity: Polarity = "dark", threads: Threads = ALONE
+    ) -> NDArray[np.uint64]:
         """Return the bitmap (rows, words) of the pixels below (dark) or above (bright) a threshold.
 
         Parameters
@@ -131,6 +136,8 @@ class Upsampling:
             Grey levels of the image's type; need not be whole.
         polarity
             Which side of the threshold.
+        threads
+            Who works on it; the result does not depend on it.
         """
         levels = int(np.iinfo(self._source.dtype).max) + 1
         words = self._weights.shape[1] // WORD
@@ -146,23 +153,32 @@ class Upsampling:
             return bitmap
         if reachable_below >= levels:
             limit, inverted = 0, int(_ALL)
-        # Between the passes a value moves by half a level at most, and half a level is rounded up at the end;
-        # a quarter is more than the rounding of the weights can do.
-        mark_candidates(
-            self._source,
-            bounding,
-            self._scale,
-            self._weights,
-            self._row_weights,
-            self._stretched,
-            np.zeros((len(self._source), words), np.bool_),
-            self._values,
-            np.float32(self._overshoot),
-            np.float32(reachable_below + self._overshoot + 0.25),
-            self._source.dtype.type(limit),
-            np.uint64(inverted),
-            bitmap,
-        )
+        taps = len(self._weights)
+        above = self._scale - self._scale // 2
+
+        def mark(strip: tuple[int, int]) -> None:
+            first, end = strip
+            sources = slice(first, end + taps - 1)
+            outputs = slice(max(first * self._scale - above, 0), end * self._scale - above)
+            # Between the passes a value moves by half a level at most, and half a level is rounded up at the
+            # end; a quarter is more than the rounding of the weights can do.
+            mark_candidates(
+                self._source[sources],
+                bounding[sources],
+                self._scale,
+                0 if first else above,
+                self._weights,
+                self._row_weights[outputs],
+                self._values[outputs],
+                np.float32(self._overshoot),
+                np.float32(reachable_below + self._overshoot + 0.25),
+                self._source.dtype.type(limit),
+                np.uint64(inverted),
+                bitmap[outputs],
+            )
+
+        cells = len(self._source) - taps + 1
+        threads.map(mark, threads.strips(cells, cells // STRIP_CELLS))
         if self.shape[1] % WORD:
             bitmap[:, -1] &= _ALL >> np.uint64(WORD - self.shape[1] % WORD)
         return bitmap
@@ -174,9 +190,7 @@ class Upsampling:
 
     def image(self) -> NDArray[Any]:
         """Return the whole output, (rows, columns) of the image's type."""
-        interpolate_all(
-            self._source, self._scale, self._weights, self._row_weights, self._stretched, self._values
-        )
+        interpolate_all(self._source, self._scale, self._weights, self._row_weights, self._values)
         return self._values[:, : self.shape[1]]
 
 

@@ -20,16 +20,13 @@ KILL_S = 2.0
 """Longest time that the system takes to end a killed process."""
 
 # Several workers share the machine; libraries that start a thread per core would fight over it.
-_ONE_THREAD = dict.fromkeys(
-    (
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "VECLIB_MAXIMUM_THREADS",
-        "NUMBA_NUM_THREADS",
-        "OPENCV_FOR_THREADS_NUM",
-    ),
-    "1",
+_THREADS_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
 )
 
 
@@ -45,8 +42,13 @@ class _Slot:
     deaths_s: deque[float] = field(default_factory=deque)
 
 
+def spare_cores() -> int:
+    """Return how many cores detection may use: one is for the daemon."""
+    return max(1, (os.cpu_count() or 2) - 1)
+
+
 class LocalWorkers:
-    """The local worker processes.
+    """The local worker processes; each may use its share of the spare cores.
 
     A slot whose process ended gets a new one at once. After more than `restart_budget` deaths
     within `restart_window_s` it rests until the oldest of them is that long ago.
@@ -68,6 +70,7 @@ class LocalWorkers:
         self._budget = restart_budget
         self._window_s = restart_window_s
         self._log = log
+        self._threads_each = max(1, spare_cores() // max(1, count))
         self._slots = [_Slot(f"local-{number}") for number in range(1, count + 1)]
 
     def start_missing(self, endpoint: str, now_s: float) -> Iterator[tuple[str, str]]:
@@ -136,7 +139,7 @@ class LocalWorkers:
         command = [sys.executable, "-m", "sparse_actors", "worker", endpoint]
         environment = {
             **os.environ,
-            **_ONE_THREAD,
+            **dict.fromkeys(_THREADS_VARIABLES, str(self._threads_each)),
             "PYTHONFAULTHANDLER": "1",
             TOKEN_VARIABLE: token,
             PARENT_VARIABLE: str(os.getpid()),

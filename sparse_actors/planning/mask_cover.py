@@ -1,7 +1,4 @@
-"""A mask, the union of boxes, in the forms that scan generators accept instead of a bitmap.
-
-All of them hold every pixel of the mask once and no other.
-"""
+"""A mask, the union of boxes, as disjoint boxes: every pixel of the mask once and no other."""
 
 from __future__ import annotations
 
@@ -32,22 +29,6 @@ def rectangles(boxes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.ascontiguousarray(fewer[np.lexsort((fewer[:, 0], fewer[:, 1]))])
 
 
-def runs(boxes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the mask line by line: (m, 3) of row, first column and number of pixels, row-major."""
-    cover = _row_rectangles(np.asarray(boxes, dtype=np.int64))
-    number = np.repeat(np.arange(len(cover)), cover[:, 3])
-    row = cover[number, 1] + _counted(cover[:, 3])
-    lines = np.stack([row, cover[number, 0], cover[number, 2]], axis=1)
-    return lines[np.lexsort((lines[:, 1], lines[:, 0]))]
-
-
-def points(boxes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the mask pixel by pixel: (m, 2) of column and row, row-major."""
-    lines = runs(boxes)
-    number = np.repeat(np.arange(len(lines)), lines[:, 2])
-    return np.stack([lines[number, 1] + _counted(lines[:, 2]), lines[number, 0]], axis=1)
-
-
 def pixels_and_rows(boxes: NDArray[np.int64]) -> tuple[int, int]:
     """Return how many pixels a mask has, and on how many rows."""
     cover = _row_rectangles(np.asarray(boxes, dtype=np.int64))
@@ -55,12 +36,6 @@ def pixels_and_rows(boxes: NDArray[np.int64]) -> tuple[int, int]:
     np.add.at(begun, cover[:, 1], 1)
     np.add.at(begun, cover[:, 1] + cover[:, 3], -1)
     return int((cover[:, 2] * cover[:, 3]).sum()), int((begun.cumsum() > 0).sum())
-
-
-def _counted(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return 0..length-1 for each length, one after the other."""
-    ends = lengths.cumsum()
-    return np.arange(lengths.sum()) - np.repeat(ends - lengths, lengths)
 
 
 def _row_rectangles(boxes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -12,10 +12,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_actors.contracts.microscope import Capabilities
 from sparse_actors.geometry import PixelBox
 from sparse_actors.imaging import Imaging, ScanTiming
 
 Strategy = Literal["mask", "bounding_box", "greedy"]
+MaskForm = Literal["mask", "mask as points", "mask as rectangles"]
+"""What a mask becomes: one scan of a bitmap, one of a stream of points, or disjoint scans that cover it."""
 Boxes = NDArray[np.int64]
 """(n, 4): left, top, width, height in px of the field of view."""
 Groups = NDArray[np.int64]
@@ -38,6 +41,7 @@ class MergedScan:
 
     box: PixelBox
     mask_boxes: tuple[PixelBox, ...] = ()
+    is_point_stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class MergedPlan:
     """How a set of regions is scanned."""
 
     strategy: str
-    """The merging that was used; for `greedy` the one that won."""
+    """The merging that was used; for `greedy` the one that won, for `mask` its form."""
     scans: tuple[MergedScan, ...]
     """Ordered by top, left, height, width."""
     predicted_s: float
@@ -53,7 +57,7 @@ class MergedPlan:
 
 
 def merge(
-    regions: Boxes, strategy: Strategy, imaging: Imaging, timing: ScanTiming, *, has_mask_scan: bool = True
+    regions: Boxes, strategy: Strategy, imaging: Imaging, timing: ScanTiming, *, mask_form: MaskForm = "mask"
 ) -> MergedPlan:
     """Combine regions into scans that take little time.
 
@@ -62,13 +66,13 @@ def merge(
     regions
         (n, 4) of int64, inside the field of view of `imaging`, in any order.
     strategy
-        `mask`: one scan of the union of all, or disjoint rectangles if there is no `has_mask_scan`.
+        `mask`: exactly the union of all, in the form `mask_form`.
         `bounding_box`: regions that overlap become their bounding box, until none overlap.
         `greedy`: the least of those below, the optimum for few regions.
     imaging, timing
         The analysis parameters and the costs of eq. 1.
-    has_mask_scan
-        Whether the microscope scans masks.
+    mask_form
+        The best that the microscope can do, see `mask_form_for`.
 
     Returns
     -------
@@ -87,11 +91,18 @@ def merge(
     if len(corners) == 0:
         return MergedPlan(strategy=strategy, scans=(), predicted_s=0.0)
     if strategy == "mask":
-        return _mask(corners, imaging, timing, has_mask_scan)
+        return _mask(corners, imaging, timing, mask_form)
     model = _model(imaging, timing)
     if strategy == "bounding_box":
         return _plan("bounding_box", corners, _overlapping(corners), model)
     return _least(corners, model)
+
+
+def mask_form_for(microscope: Capabilities) -> MaskForm:
+    """Return the form in which a microscope is given masks: the first that it has."""
+    if microscope.mask_scan:
+        return "mask"
+    return "mask as points" if microscope.point_scan else "mask as rectangles"
 
 
 def improve(
@@ -197,19 +208,21 @@ def _overlapping(corners: Boxes) -> Groups:
     return groups
 
 
-def _mask(corners: Boxes, imaging: Imaging, timing: ScanTiming, has_mask_scan: bool) -> MergedPlan:
+def _mask(corners: Boxes, imaging: Imaging, timing: ScanTiming, form: MaskForm) -> MergedPlan:
     from . import mask_cover
 
     boxes = corners.copy()
     boxes[:, 2:] -= boxes[:, :2]
-    if not has_mask_scan:
+    if form == "mask as rectangles":
         cover = mask_cover.rectangles(boxes)
         cover[:, 2:] += cover[:, :2]
-        return _plan("mask as rectangles", cover, np.arange(len(cover)), _model(imaging, timing))
+        return _plan(form, cover, np.arange(len(cover)), _model(imaging, timing))
     (hull,) = _pixel_boxes(_hulls(corners, np.zeros(len(corners), dtype=np.int64)))
-    scan = MergedScan(hull, _pixel_boxes(corners))
+    is_point_stream = form == "mask as points"
+    scan = MergedScan(hull, _pixel_boxes(corners), is_point_stream)
     pixels, rows = mask_cover.pixels_and_rows(boxes)
-    return MergedPlan("mask", (scan,), timing.duration_s(pixels, rows, imaging.dwell_ns))
+    duration_s = timing.duration_s(pixels, 0 if is_point_stream else rows, imaging.dwell_ns)
+    return MergedPlan(form, (scan,), duration_s)
 
 
 def _plan(name: str, corners: Boxes, groups: Groups, model: tuple[float, float, float]) -> MergedPlan:
