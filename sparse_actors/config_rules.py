@@ -216,6 +216,17 @@ def _dose(config: Config) -> Iterator[str]:
             f"limits.max_dose_e_per_nm2 = {limit:g}: expected at least {fast + analysis:.4g}, one fast scan "
             f"({fast:.4g}) and one rescan ({analysis:.4g}); with less nothing would be rescanned"
         )
+    eds = config.eds
+    if eds is not None:
+        longest_ms = eds.live_time_ms if eds.live_time_range_ms is None else eds.live_time_range_ms[1]
+        spot = dose_e_per_nm2(current_pa, longest_ms * 1e6, field_nm / eds.grid_px[0])
+        before = fast + analysis if eds.where == "regions" else 0.0
+        if before + spot > limit:
+            yield (
+                f"limits.max_dose_e_per_nm2 = {limit:g}: a spectrum of {longest_ms:g} ms on a point of "
+                f"{field_nm / eds.grid_px[0]:.4g} nm takes {spot:.4g}, after {before:.4g} by scans; measure it "
+                "shorter, or on a coarser eds.grid_px"
+            )
 
 
 def _listen(config: Config) -> Iterator[str]:

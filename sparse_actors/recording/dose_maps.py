@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from sparse_actors.dose import DoseMap, dose_map, scan_dose_e_per_nm2
 from sparse_actors.geometry import PixelBox, TileIndex, full_frame
+from sparse_actors.imaging import dose_e_per_nm2
 from sparse_actors.messages import Scan
 
 from .mosaic import Mosaic, uncovered
@@ -65,7 +66,31 @@ def dose_overview(record: RunRecord, factor: int) -> DoseMap:
             left, in_columns = _shares(placed.left, placed.right, factor)
             place = slice(top, top + len(in_rows)), slice(left, left + len(in_columns))
             overview[place] += np.float32(deposited) * np.outer(in_rows, in_columns)
+    eds = record.config.get("eds")
+    if eds is not None:
+        _add_spectra(overview, record, mosaic, factor, eds["grid_px"][0], current_pa)
     return overview
+
+
+def _add_spectra(
+    overview: DoseMap, record: RunRecord, mosaic: Mosaic, factor: int, columns: int, current_pa: float
+) -> None:
+    """Add what spectra deposited, each on the footprint of its point on the map grid."""
+    grid_px, field_nm = _grid_px(record), _field_nm(record)
+    pitch_nm = field_nm / columns
+    for batch in record.maps.started:
+        for (x, y), live_s in zip(batch.points_px.tolist(), batch.live_time_s.tolist(), strict=True):
+            left, right = x * grid_px[0] // columns, max(1, (x + 1) * grid_px[0] // columns)
+            top, bottom = y * grid_px[0] // columns, max(1, (y + 1) * grid_px[0] // columns)
+            part = PixelBox(left, top, max(1, right - left), max(1, bottom - top))
+            placed = mosaic.place(batch.field.tile, part)
+            first_row, in_rows = _shares(placed.top, placed.bottom, factor)
+            first_column, in_columns = _shares(placed.left, placed.right, factor)
+            rows = slice(first_row, first_row + len(in_rows))
+            deposited = np.float32(dose_e_per_nm2(current_pa, live_s * 1e9, pitch_nm))
+            overview[rows, first_column : first_column + len(in_columns)] += deposited * np.outer(
+                in_rows, in_columns
+            )
 
 
 def _shares(first: int, end: int, factor: int) -> tuple[int, NDArray[np.float32]]:

@@ -38,9 +38,8 @@ class MapRecord:
     """The last map of each field; a run that was killed in a field has none of it before it is resumed."""
     phases: tuple[str, ...] = ()
     """Names; label 1 is the first."""
-    beam_s: float = 0.0
-    """Live time of all spots that the beam set out for, recorded or not."""
-    spots_started: int = 0
+    started: list[SpotsStarted] = field(default_factory=list)
+    """Every batch that the beam set out for."""
 
     def take(self, message: Message) -> None:
         """Take in one message of the journal."""
@@ -49,9 +48,8 @@ class MapRecord:
                 self.phases = phases
             case PhaseProposed(label=label, name=name):
                 self.phases = (*self.phases[: label - 1], name)
-            case SpotsStarted(live_time_s=live_time_s):
-                self.beam_s += float(live_time_s.sum())
-                self.spots_started += len(live_time_s)
+            case SpotsStarted():
+                self.started.append(message)
             case SpectraRecorded(field=field_id, batch=batch):
                 self.batches[field_id, batch] = message
             case SpectraClassified(field=field_id, batch=batch):
@@ -72,6 +70,11 @@ class MapRecord:
             except (JournalError, OSError) as error:
                 problems.append(f"spectra of {field_id}, batch {batch}: {error}")
         return good, problems
+
+    @property
+    def beam_s(self) -> float:
+        """Live time of all points that the beam set out for, recorded or not."""
+        return sum(float(batch.live_time_s.sum()) for batch in self.started)
 
     @property
     def spots_recorded(self) -> int:
