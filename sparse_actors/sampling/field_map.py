@@ -8,20 +8,26 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparse_actors.scan import MapField
 
+from .beam_path import beam_path
 from .field_sampler import FieldSampler
 from .map_plan import MapPlan
+from .reconstruction import reconstruct
+from .stopping import Distortion, estimate, evidence, is_audit
 
 SURE = 0.99
 """A point whose label is less certain than this asks for more time at the next."""
 UNSURE_SHARE = 0.02
 """So many points may be less certain; more, and the live time grows, far fewer, and it shrinks."""
 LIVE_TIME_STEP = 1.25
+LOOKED_AT = 0.005
+"""How good the map is, is looked at after so many more points, as a share of the field."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +39,8 @@ class Batch:
     """(n, 2): x, y on the map grid of the whole field of view."""
     live_time_s: NDArray[np.float64]
     """(n,)"""
+    is_audit: NDArray[np.bool_]
+    """(n,): drawn at random, to tell how good the map is; see `stopping`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,6 +91,7 @@ class FieldMap:
             start_fraction=plan.start_fraction,
             budget_fraction=plan.fraction,
         )
+        self._start_points = max(1, round(min(plan.start_fraction, plan.fraction) * field.box.area))
         self._most_points = max(1, round(plan.fraction * field.box.area))
         self._live_time_s = plan.live_time_s
         self._chosen: dict[int, Batch] = {}
@@ -90,6 +99,10 @@ class FieldMap:
         self._answers: dict[int, tuple[NDArray[np.int64], NDArray[np.float64], float]] = {}
         self._told_points: list[NDArray[np.int64]] = []
         self._told_labels: list[NDArray[np.int64]] = []
+        self._audits: list[NDArray[np.bool_]] = []
+        self._wrong: list[NDArray[np.bool_]] = []
+        self._judged_points = 0
+        self._last_px = np.zeros(2, np.int64)
         self._told = self._points = 0
         self._spent_s = 0.0
         self._unsure_share = UNSURE_SHARE
@@ -138,12 +151,16 @@ class FieldMap:
     def _tell(
         self, batch: Batch, labels: NDArray[np.int64], confidence: NDArray[np.float64], beam_s: float
     ) -> None:
-        self._sampler.tell(self._local(batch.points_px), labels.astype(np.int32))
+        local = self._local(batch.points_px)
+        self._wrong.append((labels != self._sampler.predicted(local)) & (labels > 0))
+        self._audits.append(batch.is_audit)
+        self._sampler.tell(local, labels.astype(np.int32))
         self._told_points.append(batch.points_px)
         self._told_labels.append(labels)
         self._points += len(labels)
         self._spent_s += beam_s
         self._adapt_live_time(labels, confidence)
+        self._judge()
 
     def _choose(self) -> None:
         """Choose one batch more, unless the map is to end."""
@@ -155,14 +172,42 @@ class FieldMap:
             return
         chosen = self._points + sum(len(batch.points_px) for batch in self._chosen.values())
         wanted = min(self._plan.batch_points, self._most_points - chosen)
-        points = self._sampler.pick(wanted) if wanted > 0 else np.empty((0, 2), np.int64)
+        if wanted <= 0:
+            self.ended = "points"
+            return
+        audits = sum(is_audit(chosen + k, self._start_points) for k in range(wanted))
+        anywhere = self._sampler.pick_anywhere(audits)
+        points = np.concatenate([self._sampler.pick(wanted - audits), anywhere])
         if not len(points):
             self.ended = "points"
             return
+        is_anywhere = np.arange(len(points)) >= len(points) - len(anywhere)
+        order = beam_path(points, self._last_px)
+        points, is_anywhere = points[order], is_anywhere[order]
+        self._last_px = points[-1]
         number = self._told + len(self._chosen)
-        batch = Batch(number, points + self._corner, np.full(len(points), self._live_time_s))
+        live_time_s = np.full(len(points), self._live_time_s)
+        batch = Batch(number, points + self._corner, live_time_s, is_anywhere)
         self._chosen[number] = batch
         self._new.append(batch)
+
+    def _judge(self) -> None:
+        """End the map when it is as good as was asked for; looked at now and then."""
+        wanted = self._plan.distortion
+        if (
+            wanted is None
+            or self.ended
+            or self._points - self._judged_points < LOOKED_AT * self.field.box.area
+        ):
+            return
+        self._judged_points = self._points
+        if self._distortion(self._sampler.phase_map()).high <= wanted:
+            self.ended = "distortion"
+
+    def _distortion(self, phase_map: NDArray[np.int32]) -> Distortion:
+        points = self._local(_joined(self._told_points, (0, 2)))
+        audits, wrong = _joined(self._audits, (0,)), _joined(self._wrong, (0,))
+        return estimate(evidence(phase_map, points, audits.astype(bool), wrong.astype(bool)))
 
     def _adapt_live_time(self, labels: NDArray[np.int64], confidence: NDArray[np.float64]) -> None:
         shortest_s, longest_s = self._plan.live_time_range_s
@@ -185,14 +230,17 @@ class FieldMap:
 
     def result(self) -> MapResult:
         """Return the map as it is now."""
+        points, labels = _joined(self._told_points, (0, 2)), _joined(self._told_labels, (0,))
+        best = reconstruct(self.field.shape, self._local(points), labels)
+        judged = self._distortion(best.labels) if (labels > 0).any() else Distortion(-1.0, 0.0, 1.0)
         return MapResult(
-            points_px=np.concatenate([np.empty((0, 2), np.int64), *self._told_points]),
-            labels=np.concatenate([np.empty(0, np.int64), *self._told_labels]),
-            phase_map=self.phase_map(),
-            confidence=self._sampler.vote_share().astype(np.float32),
+            points_px=points,
+            labels=labels,
+            phase_map=best.labels.astype(np.uint8),
+            confidence=best.confidence,
             erd=self.erd(),
-            distortion=-1.0,
-            distortion_range=(0.0, 1.0),
+            distortion=judged.expected,
+            distortion_range=(judged.low, judged.high),
         )
 
     # -- what is known ------------------------------------------------------------------------
@@ -204,3 +252,7 @@ class FieldMap:
     def erd(self) -> NDArray[np.float32]:
         """Return the expected reduction in distortion, (rows, columns) in px; 0 where measured."""
         return self._sampler.erd_map().astype(np.float32)
+
+
+def _joined(parts: list[NDArray[Any]], empty: tuple[int, ...]) -> NDArray[np.int64]:
+    return np.concatenate([np.empty(empty, np.int64), *parts])

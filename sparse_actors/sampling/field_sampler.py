@@ -43,7 +43,7 @@ class FieldSampler:
     start, start_fraction
         Kind of the start points, and how many, as a share of the field's pixels (at least one).
     budget_fraction
-        The share of the field's pixels that will be measured in all.
+        The share of the field's pixels that will be measured in all; the start takes no more.
     excluded_label
         Points with this label take no part in the reconstruction, and are not picked again; None: all do.
     """
@@ -62,9 +62,10 @@ class FieldSampler:
     ) -> None:
         if model.values != "labels":
             raise ValueError("a phase map needs a sampler trained on labels")
-        if not 0 < start_fraction <= budget_fraction <= 1:
+        if not (0 < start_fraction <= 1 and 0 < budget_fraction <= 1):
             raise ValueError(
-                f"expected 0 < start_fraction = {start_fraction} <= budget_fraction = {budget_fraction} <= 1"
+                f"start_fraction = {start_fraction}, budget_fraction = {budget_fraction}: "
+                "must be above 0 and at most 1"
             )
         self.shape = shape
         self._map = ErdMap(shape, model, mask)
@@ -74,7 +75,8 @@ class FieldSampler:
             raise ValueError("the mask leaves no pixel")
         self._seed = seed
         self._excluded = excluded_label
-        points = start_points(start, self._inside, max(1, round(start_fraction * pixels)), seed)
+        n = max(1, round(min(start_fraction, budget_fraction) * pixels))
+        points = start_points(start, self._inside, n, seed)
         self._start = points[beam_path(self._points_px(points), np.zeros(2, np.int64))]
         self._started = 0
         self._status = np.zeros(shape[0] * shape[1], np.uint8)
@@ -107,6 +109,19 @@ class FieldSampler:
             self._last_px = points_px[-1]
         return points_px
 
+    def pick_anywhere(self, n: int) -> NDArray[np.int64]:
+        """Draw points at random from all that were neither picked nor told; returns (m, 2), m <= n."""
+        free = np.flatnonzero((self._status == _FREE) & self._inside.ravel())
+        random = np.random.default_rng([self._seed, 1, self.measured + self.pending])
+        chosen = random.choice(free, min(n, len(free)), replace=False)
+        if self._map.points == 0:
+            self._unpredicted = np.concatenate([self._unpredicted, chosen])
+        else:
+            self._map.update(chosen, self._map.values[chosen], np.ones(len(chosen), np.bool_))
+        self._status[chosen] = _PENDING
+        self.pending += len(chosen)
+        return self._points_px(chosen)
+
     def tell(self, points_px: ArrayLike, labels: ArrayLike) -> None:
         """Take in what was measured.
 
@@ -130,8 +145,8 @@ class FieldSampler:
         if len(set(pixels.tolist())) < len(pixels):
             raise ValueError("a point appears twice")
         status = self._status[pixels]
-        self.pending -= int((status == _PENDING).sum())
-        self.measured += int((status != _TOLD).sum())
+        self.pending -= int(np.count_nonzero(status == _PENDING))
+        self.measured += int(np.count_nonzero(status != _TOLD))
         self._status[pixels] = _TOLD
         self._labels[pixels] = told
         self._map.update(pixels, told.astype(np.float32), told != self._excluded)
@@ -196,7 +211,8 @@ class FieldSampler:
 
     def _pixels(self, points_px: ArrayLike) -> NDArray[np.int64]:
         points = np.asarray(points_px, np.int64).reshape(-1, 2)
-        rows, columns = self.shape
-        if (points < 0).any() or (points >= (columns, rows)).any():
-            raise ValueError(f"a point is outside the field of {columns} x {rows} pixels")
-        return points[:, 1] * columns + points[:, 0]
+        try:
+            return np.ravel_multi_index((points[:, 1], points[:, 0]), self.shape)
+        except ValueError:
+            columns_rows = " x ".join(map(str, reversed(self.shape)))
+            raise ValueError(f"a point is outside the field of {columns_rows} pixels") from None

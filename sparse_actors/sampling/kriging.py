@@ -29,6 +29,7 @@ _ROOTS = np.arange(4096) ** 0.25
 """gamma by squared distance in px2, for the distances that are met most."""
 
 
+@compiled
 def kriging_scratch() -> Scratch:
     """Return room for one pixel at a time."""
     return np.zeros((KRIGED + 6, KRIGED))
@@ -38,7 +39,8 @@ def kriging_scratch() -> Scratch:
 def kriged_label(scratch: Scratch, n: int) -> tuple[float, float]:
     """Return the label of largest weight for a pixel without one, and its weight as a share, 0..1.
 
-    Of equal ones it is the label of the nearer point. The first n points of the scratch count, 1 to KRIGED.
+    The share is 1 where all points agree and nowhere else. Of equal labels it is that of the nearer point.
+    The first n points of the scratch count, 1 to KRIGED.
     """
     labels, weights = scratch[LABELS], scratch[_WEIGHTS]
     agree = True
@@ -55,7 +57,7 @@ def kriged_label(scratch: Scratch, n: int) -> tuple[float, float]:
                 share += weights[j]
         if share > most:
             best, most = labels[i], share
-    return best, min(max(most, 0.0), 1.0)
+    return best, min(max(most, 0.0), 1 - 1e-6)
 
 
 @compiled

@@ -72,31 +72,34 @@ def fill_lists(lists: NearLists) -> None:
     seen are further away than its tenth point.
     """
     offsets, reach2, listed, points, (rows, columns) = lists
-    points[0] = listed.sum()
-    side = max(1, int(np.sqrt(2 * len(listed) / max(points[0], 1))))
+    found = np.flatnonzero(listed)
+    points[0] = len(found)
+    side = max(1, int(np.sqrt(2 * len(listed) / max(len(found), 1))))
     cell_rows, cell_columns = (rows - 1) // side + 1, (columns - 1) // side + 1
     begin = np.zeros(cell_rows * cell_columns + 1, np.int64)
-    for pixel in np.flatnonzero(listed):
-        begin[pixel // columns // side * cell_columns + pixel % columns // side + 1] += 1
+    cells = found // columns // side * cell_columns + found % columns // side
+    for cell in cells:
+        begin[cell + 1] += 1
     begin = np.cumsum(begin)
-    at, end = np.empty(points[0], np.int64), begin.copy()
-    for pixel in np.flatnonzero(listed):
-        cell = pixel // columns // side * cell_columns + pixel % columns // side
-        at[end[cell]] = pixel
-        end[cell] += 1
+    at_x, at_y, end = np.empty_like(found), np.empty_like(found), begin.copy()
+    for i in range(len(found)):
+        place = end[cells[i]]
+        at_y[place], at_x[place] = found[i] // columns, found[i] % columns
+        end[cells[i]] += 1
     for pixel in range(len(listed)):
         y, x = pixel // columns, pixel % columns
         row, column = y // side, x // side
         reach2[pixel] = UNREACHED
         count = 0
         for ring in range(max(cell_rows, cell_columns)):
-            for r in range(max(row - ring, 0), min(row + ring, cell_rows - 1) + 1):
+            top, bottom = max(row - ring, 0), min(row + ring, cell_rows - 1)
+            for r in range(top, bottom + 1):
                 step = 1 if abs(r - row) == ring else 2 * ring
                 for c in range(column - ring, column + ring + 1, step):
                     if not 0 <= c < cell_columns:
                         continue
                     for i in range(begin[r * cell_columns + c], begin[r * cell_columns + c + 1]):
-                        dx, dy = at[i] % columns - x, at[i] // columns - y
+                        dx, dy = int(at_x[i]) - x, int(at_y[i]) - y
                         if _belongs(offsets, reach2, pixel, dx, dy):
                             _enter(offsets, reach2, pixel, dx, dy, count)
                             count = min(count + 1, NEIGHBOURS)

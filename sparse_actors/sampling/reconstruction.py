@@ -24,8 +24,8 @@ _CALIBRATION: dict[Method, tuple[float, float, float, float]] = {
     "diffusion": (0.0, 1.0, 0.0, 0.0),
     "radial": (0.0, 1.0, 0.0, 0.0),
 }
-"""Logistic regression of "this pixel is right": constant, logit of the share, logarithm of the distance to
-the nearest point (px), and whether all near points agree. Fitted by `scripts/train_default_sampler.py`."""
+"""Logistic regression of "this pixel is right": constant and logit of the share where near points disagree;
+where all agree, another constant and the logarithm of the distance to the nearest (px). Fitted by `scripts/train_default_sampler.py`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,13 +92,9 @@ def reconstruct(
     informs = measured != FITS_NONE
     if informs.any():
         pixels = np.flatnonzero(inside)
-        share, distance = _by_nearest(points[informs], measured[informs], pixels, filled, columns, method)
-        agree = share == 1
-        if method == "diffusion":
-            open_pixels = pixels[~agree]
-            fixed = at[informs]
-            share[~agree] = _diffused(filled, open_pixels, inside, fixed, measured[informs])
-        confidence[pixels] = _probability(share, distance, agree, _CALIBRATION[method])
+        filled[pixels], share, distance = elected(points[informs], measured[informs], inside, method)
+        evidence = evidence_terms(share, distance) @ np.array(_CALIBRATION[method])
+        confidence[pixels] = 1 / (1 + np.exp(-evidence))
     filled[at] = measured
     confidence[at] = 1
     filled[~inside.ravel()] = FITS_NONE
@@ -106,15 +102,29 @@ def reconstruct(
     return Reconstruction(filled.reshape(shape), confidence.reshape(shape))
 
 
-def _by_nearest(
-    points: NDArray[np.int64],
-    labels: NDArray[np.int32],
-    pixels: NDArray[np.int64],
-    filled: NDArray[np.int32],
-    columns: int,
-    method: Method,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Label pixels by their nearest points; return each label's share and the distance to the nearest."""
+def elected(
+    points: NDArray[np.int64], labels: NDArray[np.int32], inside: NDArray[np.bool_], method: Method
+) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
+    """Label every pixel of a field from points that all have a phase.
+
+    Parameters
+    ----------
+    points, labels
+        (n, 2) and (n,), n > 0.
+    inside
+        (rows, columns), which pixels belong to the field.
+    method
+        See `reconstruct`.
+
+    Returns
+    -------
+    labels, share, distance
+        Of the m pixels inside, in reading order: the label elected; its share of the votes, 1 where all near
+        points agree and nowhere else; and how far the nearest point is (px).
+    """
+    columns = inside.shape[1]
+    pixels = np.flatnonzero(inside)
+    filled = np.empty(len(pixels), np.int32)
     tree = cKDTree(points)
     wanted = min(KRIGED if method == "radial" else NEIGHBOURS, len(points))
     share, distance = np.empty(len(pixels)), np.empty(len(pixels))
@@ -123,12 +133,23 @@ def _by_nearest(
         seen = np.stack([pixels[band] % columns, pixels[band] // columns], axis=1)
         distances, near = tree.query(seen, k=range(1, wanted + 1), workers=-1)
         if method == "radial":
-            elected = _kriged(seen, points, labels, near, kriging_scratch())
+            by_points = _kriged(seen, points, labels, near, kriging_scratch())
         else:
-            elected = _voted(distances, labels, near)
-        filled[pixels[band]], share[band] = elected
+            by_points = _voted(distances, labels, near)
+        filled[band], share[band] = by_points
         distance[band] = distances[:, 0]
-    return share, distance
+    if method == "diffusion":
+        _diffuse(filled, share, inside)
+    return filled, share, distance
+
+
+def evidence_terms(share: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what the calibration weighs, (m, 4), for shares and distances as `elected` returns them."""
+    agree = share == 1
+    bounded = np.clip(share, 0.01, 0.99)
+    logit = np.where(agree, 0, np.log(bounded / (1 - bounded)))
+    far = np.log(np.maximum(distance, 1))
+    return np.stack([~agree, logit, agree, agree * far], axis=1)
 
 
 @compiled
@@ -178,28 +199,24 @@ def _voted(
                 agree &= labels[near[i, j]] == labels[near[i, 0]]
         elected[i] = best
         if not agree:
-            share[i] = min(most / total, 1 - 1e-12)
+            share[i] = min(most / total, 1 - 1e-6)
     return elected, share
 
 
-def _diffused(
-    filled: NDArray[np.int32],
-    open_pixels: NDArray[np.int64],
-    inside: NDArray[np.bool_],
-    fixed: NDArray[np.int64],
-    labels: NDArray[np.int32],
-) -> NDArray[np.float64]:
-    """Label the open pixels by diffusion from all others, starting from their labels; return the shares."""
-    share, best = np.full(len(open_pixels), -1.0), np.zeros(len(open_pixels), np.int32)
-    phases = np.unique(labels)
-    for phase in phases:
-        field = (filled == phase).astype(np.float64)
+def _diffuse(filled: NDArray[np.int32], share: NDArray[np.float64], inside: NDArray[np.bool_]) -> None:
+    """Label the pixels without agreement anew, by diffusion from all others."""
+    undecided = share < 1
+    open_pixels = np.flatnonzero(inside)[undecided]
+    votes, best = np.full(len(open_pixels), -1.0), np.zeros(len(open_pixels), np.int32)
+    for phase in np.unique(filled):
+        field = np.zeros(inside.size)
+        field[inside.ravel()] = filled == phase
         _relax(field, open_pixels, inside)
         here = field[open_pixels]
-        wins = here > share
-        share[wins], best[wins] = here[wins], phase
-    filled[open_pixels] = best
-    return np.asarray(np.clip(share, 0, 1 - 1e-12))
+        wins = here > votes
+        votes[wins], best[wins] = here[wins], phase
+    filled[undecided] = best
+    share[undecided] = np.clip(votes, 0, 1 - 1e-6)
 
 
 @compiled
@@ -229,17 +246,3 @@ def _relax(field: NDArray[np.float64], open_pixels: NDArray[np.int64], inside: N
                 change = max(change, abs(step))
         if change < 1e-3:
             return
-
-
-def _probability(
-    share: NDArray[np.float64],
-    distance: NDArray[np.float64],
-    agree: NDArray[np.bool_],
-    calibration: tuple[float, float, float, float],
-) -> NDArray[np.float32]:
-    """Return the probability that labels of these shares are right."""
-    constant, per_logit, per_log_distance, if_agree = calibration
-    evidence = constant + per_log_distance * np.log(np.maximum(distance, 1)) + if_agree * agree
-    bounded = np.clip(share[~agree], 0.01, 0.99)
-    evidence[~agree] += per_logit * np.log(bounded / (1 - bounded))
-    return (1 / (1 + np.exp(-evidence))).astype(np.float32)
