@@ -13,19 +13,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from sparse_actors import plugins
 from sparse_actors.actors.detector_actor import DetectorActor
 from sparse_actors.actors.microscope_actor import Instrument, MicroscopeActor
 from sparse_actors.actors.partition_scheduler import PartitionScheduler
+from sparse_actors.actors.phase_namer import ElementsOf, PhaseNamer
 from sparse_actors.actors.recorder import Recorder
 from sparse_actors.actors.region_planner import RegionPlanner
 from sparse_actors.actors.slads_sampler import SladsSampler
 from sparse_actors.actors.time_keeper import TimeKeeper
-from sparse_actors.config import Config
+from sparse_actors.config import Config, EdsTable
+from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.ending import POLL_S, QUICK_S, Ending
 from sparse_actors.instrument_times import read_times, write_times
+from sparse_actors.learn import ELEMENTS, model_part
 from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun, WorkerJoined, WorkerLost
 from sparse_actors.network.local_workers import spare_cores
 from sparse_actors.network.pool import WorkerPool
@@ -282,6 +287,7 @@ class _Survey:
         if map_plan is not None:
             sampler = partial(SladsSampler, map_plan)
             parts.append(("sampler", SladsSampler, lambda: sampler(read_journal(folder.journal))))
+            parts.append(("phase namer", PhaseNamer, lambda: PhaseNamer(_elements_of(eds))))
         self._shells = [
             Shell(name, kind.accepts, factory, bus.publish, clock) for name, kind, factory in parts
         ]
@@ -382,6 +388,22 @@ class _GuardedStore(RunStore):
         """Reserve as RunStore does, if the disk keeps `limits.min_free_disk_gb` free."""
         _check_room(self._folder, self._min_free_bytes)
         super().reserve(slab, scans, pixel_type)
+
+
+def _elements_of(eds: EdsTable | None) -> ElementsOf:
+    """Match lines if the energy of the beam is known and the tables of lines are installed."""
+    beam_kev = None if eds is None else eds.beam_kev
+
+    def elements_of(template: NDArray[np.float64], axis: EnergyAxis) -> tuple[str, ...]:
+        if beam_kev is None:
+            return ()
+        try:
+            match_elements = model_part(ELEMENTS)
+        except ConfigError:
+            return ()
+        return tuple(match.element for match in match_elements(template, axis, beam_kev=beam_kev))
+
+    return elements_of
 
 
 def _check_room(folder: Path, min_free_bytes: int) -> None:

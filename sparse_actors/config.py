@@ -202,6 +202,8 @@ class EdsTable(Table):
     """name of an installed classifier of spectra, or "module:Class" of your own"""
     options: dict[str, Any] = {}
     """what the classifier takes, see its documentation"""
+    new_phases: Literal["accept", "ignore"] = "accept"
+    """what becomes of spectra that fit no known phase and are alike: a phase of their own, or none"""
     sampler: Path | None = None
     """file that `train sampler` made; left out, the one that comes with the program"""
     beam_kev: float | None = Field(default=None, gt=0, le=1000)
@@ -225,6 +227,7 @@ class EdsTable(Table):
             live_time_range_s=(shortest_ms / 1000, longest_ms / 1000),
             fraction=self.points_pct / 100,
             distortion=None if self.distortion_pct is None else self.distortion_pct / 100,
+            finds_phases=self.new_phases == "accept",
             model=default() if self.sampler is None else _sampler(self.sampler),
             start=self.start,
             start_fraction=min(self.start_pct, self.points_pct) / 100,

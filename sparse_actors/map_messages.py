@@ -214,14 +214,23 @@ class FieldMapped(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseProposed(Message):
-    """Spectra that fit no known phase are alike: a phase of their own."""
+    """Spectra that fit no known phase are alike: a phase of their own, which maps show from here on."""
+
+    field: FieldId
+    """Where it was found."""
+    label: int
+    members: int
+    """Spectra that made it known."""
+    template: NDArray[np.float64]
+    """(channels,): their sum."""
+    axis: EnergyAxis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseNamed(Message):
+    """The lines of a phase that was found tell its elements."""
 
     label: int
-    """The number it has in the maps from here on."""
     name: str
     elements: tuple[str, ...]
-    """What its lines tell, the surest first."""
-    members: int
-    template: NDArray[np.float64]
-    """(channels,): sum of its spectra."""
-    axis: EnergyAxis
+    """The surest first; empty where no lines stand out."""

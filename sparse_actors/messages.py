@@ -25,6 +25,7 @@ from .map_messages import FieldMapped as FieldMapped
 from .map_messages import MapTheField as MapTheField
 from .map_messages import MeasureSpots as MeasureSpots
 from .map_messages import PhaseMapUpdated as PhaseMapUpdated
+from .map_messages import PhaseNamed as PhaseNamed
 from .map_messages import PhaseProposed as PhaseProposed
 from .map_messages import ReloadSpectra as ReloadSpectra
 from .map_messages import SpectraClassified as SpectraClassified

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparse_actors.contracts.classifier import Classes
+from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.messages import (
     ActorFailed,
     After,
@@ -30,6 +32,7 @@ from sparse_actors.messages import (
     MicroscopeFailed,
     Overdue,
     PhaseMapUpdated,
+    PhaseProposed,
     RecordingFailed,
     ReloadSpectra,
     SpectraClassified,
@@ -38,9 +41,11 @@ from sparse_actors.messages import (
     SpectraRecorded,
     SpectraReloaded,
     StopRun,
+    WorkerJoined,
 )
 from sparse_actors.sampling.field_map import Batch, FieldMap
 from sparse_actors.sampling.map_plan import MapPlan
+from sparse_actors.sampling.open_set import NewPhase, OpenSet
 
 TRIES = 2
 """So often a batch is given to a classifier."""
@@ -85,6 +90,7 @@ class SladsSampler:
         ClassificationLost,
         MicroscopeFailed,
         RecordingFailed,
+        WorkerJoined,
         ActorFailed,
         StopRun,
     )
@@ -93,6 +99,9 @@ class SladsSampler:
         self._plan = plan
         self._recorded: dict[tuple[FieldId, int], SpectraRecorded] = {}
         self._classified: dict[tuple[FieldId, int], SpectraClassified] = {}
+        self._found: dict[int, PhaseProposed] = {}
+        self._known_phases = 0
+        self._open_set: OpenSet | None = None
         for fact in history:
             self._remember(fact)
         self._field: MapField | None = None
@@ -149,6 +158,10 @@ class SladsSampler:
                 self._recorded[field, number] = fact
             case SpectraClassified(field=field, batch=number):
                 self._classified[field, number] = fact
+            case PhaseProposed(label=label):
+                self._found[label] = fact
+            case WorkerJoined(phases=phases):
+                self._known_phases = max(self._known_phases, len(phases))
             case _:
                 pass
 
@@ -173,6 +186,7 @@ class SladsSampler:
                 return
         self._field, self._last = order.field, None
         self._map = FieldMap(order.field, self._plan, order.within_s)
+        self._open_set = None
         self._open.clear()
         self._lost_in_a_row = self._shown_points = 0
 
@@ -195,13 +209,18 @@ class SladsSampler:
         recorded = self._recorded.get(key)
         if recorded is None:
             yield from self._measure(entry)
-        elif key not in self._classified:
+        elif not np.array_equal(recorded.points_px, batch.points_px):
+            yield from self._end(f"batch {batch.number} holds other points than this version would choose")
+        elif key not in self._classified or self._plan.finds_phases:
             yield from self._reload(entry)
 
     def _is_ready(self, entry: _Open) -> bool:
         """Whether a batch is on disk and its labels are known."""
         key = self._key(entry.batch.number)
-        return key in self._recorded and (entry.classified is not None or key in self._classified)
+        is_here = entry.spectra is not None or not self._plan.finds_phases
+        is_next = self._map is not None and entry.batch.number == self._map.told
+        is_labelled = entry.classified is not None or key in self._classified
+        return is_next and is_here and is_labelled and key in self._recorded
 
     def _take_in(self, entry: _Open) -> Iterator[Effect]:
         number = entry.batch.number
@@ -222,7 +241,12 @@ class SladsSampler:
         assert self._map is not None  # noqa: S101  for the type checker: there are no batches without a map
         del self._open[number]
         beam_s = recorded.finished_s - recorded.started_s
-        self._map.learn(number, labelled.labels, labelled.confidence, beam_s)
+        if entry.spectra is None or not self._plan.finds_phases:
+            self._map.learn(number, labelled.labels, labelled.confidence, beam_s)
+        else:
+            labels, found = self._look_for_phases(entry.spectra, labelled.labels)
+            self._map.learn(number, labels, labelled.confidence, beam_s)
+            yield from self._count_among(found, entry.spectra.axis)
         if self._map.points - self._shown_points >= self._map.field.box.area / UPDATES:
             self._shown_points = self._map.points
             yield PhaseMapUpdated(
@@ -231,6 +255,36 @@ class SladsSampler:
                 phase_map=self._map.phase_map(),
                 erd=self._map.erd(),
             )
+
+    def _look_for_phases(
+        self, spectra: SpectraMeasured | SpectraReloaded, labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], list[NewPhase]]:
+        assert self._map is not None  # noqa: S101  for the type checker
+        if self._open_set is None:
+            earlier = {
+                label: found.template
+                for label, found in sorted(self._found.items())
+                if found.field != self._map.field.id and found.axis == spectra.axis
+            }
+            self._open_set = OpenSet(spectra.axis, self._known_phases, earlier)
+        numbers = self._map.points + np.arange(len(labels))
+        return self._open_set.take(numbers, spectra.counts, labels)
+
+    def _count_among(self, found: list[NewPhase], axis: EnergyAxis) -> Iterator[PhaseProposed]:
+        """Label the points anew that made phases known, and tell of the phases."""
+        assert self._map is not None  # noqa: S101  for the type checker
+        for phase in found:
+            self._map.relabel(np.array(phase.positions), phase.label)
+            if phase.label not in self._found:
+                proposed = PhaseProposed(
+                    field=self._map.field.id,
+                    label=phase.label,
+                    members=len(phase.positions),
+                    template=phase.template,
+                    axis=axis,
+                )
+                self._found[phase.label] = proposed
+                yield proposed
 
     def _end(self, fault: str) -> Iterator[Effect]:
         if self._map is None or self._field is None:
@@ -306,7 +360,8 @@ class SladsSampler:
         if entry is None or entry.spectra is not None:
             return
         entry.spectra = spectra
-        yield from self._order_classification(entry, spectra)
+        if self._key(spectra.batch) not in self._classified:
+            yield from self._order_classification(entry, spectra)
         yield self._reminder("record", entry)
 
     def _order_classification(

@@ -14,6 +14,7 @@ from sparse_actors.messages import (
     FieldId,
     FieldMapped,
     Message,
+    PhaseNamed,
     PhaseProposed,
     SpectraClassified,
     SpectraRecorded,
@@ -46,8 +47,10 @@ class MapRecord:
         match message:
             case WorkerJoined(phases=phases) if not self.phases:
                 self.phases = phases
-            case PhaseProposed(label=label, name=name):
-                self.phases = (*self.phases[: label - 1], name)
+            case PhaseProposed(label=label):
+                self._name(label, f"found, {label}")
+            case PhaseNamed(label=label, name=name):
+                self._name(label, name)
             case SpotsStarted():
                 self.started.append(message)
             case SpectraRecorded(field=field_id, batch=batch):
@@ -70,6 +73,12 @@ class MapRecord:
             except (JournalError, OSError) as error:
                 problems.append(f"spectra of {field_id}, batch {batch}: {error}")
         return good, problems
+
+    def _name(self, label: int, name: str) -> None:
+        unnamed = (f"phase {n}" for n in range(len(self.phases) + 1, label))
+        names = [*self.phases, *unnamed, name]
+        names[label - 1] = name
+        self.phases = tuple(names[: max(len(self.phases), label)])
 
     @property
     def beam_s(self) -> float:

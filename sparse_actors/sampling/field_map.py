@@ -103,7 +103,8 @@ class FieldMap:
         self._wrong: list[NDArray[np.bool_]] = []
         self._judged_points = 0
         self._last_px = np.zeros(2, np.int64)
-        self._told = self._points = 0
+        self.told = self._points = 0
+        """Batches whose labels are taken in."""
         self._spent_s = 0.0
         self._unsure_share = UNSURE_SHARE
         self.ended = ""
@@ -143,10 +144,28 @@ class FieldMap:
         """
         if number in self._chosen:
             self._answers[number] = labels, confidence, beam_s
-        while self._told in self._answers:
-            self._tell(self._chosen.pop(self._told), *self._answers.pop(self._told))
-            self._told += 1
+        while self.told in self._answers:
+            self._tell(self._chosen.pop(self.told), *self._answers.pop(self.told))
+            self.told += 1
             self._choose()
+
+    def relabel(self, numbers: NDArray[np.int64], label: int) -> None:
+        """Give points a new label: they turned out to be of a phase that was not known.
+
+        Parameters
+        ----------
+        numbers
+            (n,), counted from 0 in the order in which points were told, batch by batch.
+        label
+            From here on.
+        """
+        ends = np.cumsum([len(labels) for labels in self._told_labels])
+        for number in numbers.tolist():
+            part = int(np.searchsorted(ends, number, side="right"))
+            row = number - (int(ends[part - 1]) if part else 0)
+            self._told_labels[part] = self._told_labels[part].copy()
+            self._told_labels[part][row] = label
+            self._sampler.tell(self._local(self._told_points[part][row : row + 1]), [label])
 
     def _tell(
         self, batch: Batch, labels: NDArray[np.int64], confidence: NDArray[np.float64], beam_s: float
@@ -185,7 +204,7 @@ class FieldMap:
         order = beam_path(points, self._last_px)
         points, is_anywhere = points[order], is_anywhere[order]
         self._last_px = points[-1]
-        number = self._told + len(self._chosen)
+        number = self.told + len(self._chosen)
         live_time_s = np.full(len(points), self._live_time_s)
         batch = Batch(number, points + self._corner, live_time_s, is_anywhere)
         self._chosen[number] = batch

@@ -22,6 +22,8 @@ class MapPlan:
     distortion: float | None = None
     """A map ends when no more than this share of its pixels is wrong, with 97.5 % confidence."""
     model: ErdModel
+    finds_phases: bool = False
+    """Whether spectra that fit no known phase may make a phase of their own."""
     start: StartKind = "halton"
     start_fraction: float = 0.01
     seed: int = 0

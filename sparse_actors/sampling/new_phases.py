@@ -86,7 +86,7 @@ class NewPhases:
     def __init__(
         self,
         axis: EnergyAxis,
-        templates: NDArray[np.floating],
+        templates: Sequence[NDArray[np.floating]] | NDArray[np.floating],
         *,
         least_members: int = 5,
         least_counts: float = 2000.0,
@@ -95,6 +95,7 @@ class NewPhases:
         first = int(np.searchsorted(axis.energies_kev, LOWEST_KEV))
         self._starts = np.arange(first, axis.channels, max(1, round(BIN_KEV / axis.scale_kev)))
         self._known = [self._shape(template) for template in templates]
+        self._accepted: list[tuple[int, _Group]] = []
         widths = np.diff(self._starts, append=axis.channels)
         self._even = widths / widths.sum()
         self._least_members = least_members
@@ -132,9 +133,29 @@ class NewPhases:
         ready.sort(key=lambda group: (-group.sums.sum(), group.number))
         return [self._proposal(group) for group in ready]
 
-    def accept(self, proposal: Proposal) -> None:
-        """Count the proposal among the known phases, as the next label."""
-        self._known.append(self._shape(proposal.template))
+    def know(self, templates: NDArray[np.floating]) -> None:
+        """Take better templates of the known phases, (L, channels); those accepted stay."""
+        self._known = [self._shape(template) for template in templates]
+        self._known += [self._shaped(group.sums) for _, group in self._accepted]
+
+    def label_of(self, spectrum: NDArray[np.integer], otherwise: int) -> int:
+        """Return the label of the accepted phase that a spectrum (channels,) is of, if it is of one."""
+        binned = np.add.reduceat(spectrum, self._starts, dtype=np.float64)
+        fitting = self._fitting(binned, [group for _, group in self._accepted])
+        if not fitting:
+            return otherwise
+        best = fitting[int(np.argmax(self._likelihood([binned], fitting)[0]))]
+        return next(label for label, group in self._accepted if group is best)
+
+    def count_among(self, label: int, template: NDArray[np.floating]) -> None:
+        """Know a phase, found elsewhere or accepted, by the sum of its spectra (channels,)."""
+        sums = np.add.reduceat(template, self._starts, dtype=np.float64)
+        self._accepted.append((label, _Group(-label, sums)))
+        self._known.append(self._shaped(sums))
+
+    def accept(self, proposal: Proposal, label: int) -> None:
+        """Count the proposal among the known phases, by this label."""
+        self.count_among(label, proposal.template)
         self._groups = [group for group in self._groups if group.number != proposal.group]
         kept = {member for group in self._groups for member in group.members}
         self._spectra = {member: one for member, one in self._spectra.items() if member in kept}
@@ -145,7 +166,9 @@ class NewPhases:
             group.is_dismissed |= group.number == proposal.group
 
     def _shape(self, template: NDArray[np.floating]) -> Floats:
-        binned: Floats = np.add.reduceat(template, self._starts, dtype=np.float64)
+        return self._shaped(np.add.reduceat(template, self._starts, dtype=np.float64))
+
+    def _shaped(self, binned: Floats) -> Floats:
         shape: Floats = binned / binned.sum()
         return shape
 
@@ -172,7 +195,7 @@ class NewPhases:
     def _likelihood(self, spectra: list[Floats], groups: list[_Group]) -> Floats:
         """Return the log-likelihood of (spectra, groups), the groups' shapes softened by the mean of all."""
         sums = np.array([group.sums for group in groups])
-        mean = sum(group.sums for group in self._groups) + self._even
+        mean = sum(group.sums for group in self._groups or groups) + self._even
         shapes = sums + PRIOR_COUNTS * mean / mean.sum() + 1e-3
         likelihood: Floats = np.array(spectra) @ np.log(shapes / shapes.sum(1, keepdims=True)).T
         return likelihood

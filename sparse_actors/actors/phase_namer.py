@@ -1,0 +1,38 @@
+"""Names the phases that were found in a map after the elements of their lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_actors.contracts.spectra import EnergyAxis
+from sparse_actors.messages import Message, PhaseNamed, PhaseProposed
+
+ElementsOf = Callable[[NDArray[np.float64], EnergyAxis], tuple[str, ...]]
+"""Symbols of the elements of a spectrum (channels,), the surest first."""
+
+NAMED_AFTER = 3
+
+
+class PhaseNamer:
+    """An actor of its own, since matching lines takes longer than a batch of spectra.
+
+    Parameters
+    ----------
+    elements_of
+        Matches lines.
+    """
+
+    accepts: ClassVar[tuple[type[Message], ...]] = (PhaseProposed,)
+
+    def __init__(self, elements_of: ElementsOf) -> None:
+        self._elements_of = elements_of
+
+    def handle(self, message: PhaseProposed) -> Iterator[PhaseNamed]:
+        """Name one phase."""
+        elements = self._elements_of(message.template, message.axis)
+        name = "-".join(elements[:NAMED_AFTER]) or "unknown"
+        yield PhaseNamed(label=message.label, name=f"{name} (found, {message.label})", elements=elements)

@@ -1,0 +1,112 @@
+"""Phases that nobody told the classifier of, found while a map is made.
+
+Spectra that fit no known phase are grouped as they come (`new_phases`); a group with enough spectra and
+counts that is no mixture gets a label of its own, and its points are told anew. What is found depends on
+the spectra and their order alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_actors.contracts.classifier import FITS_NONE, MAX_PHASES
+from sparse_actors.contracts.spectra import EnergyAxis
+
+from .new_phases import NewPhases, Proposal
+
+KNOWN_SPECTRA = 200
+"""So many spectra of a phase make its template."""
+LEAST_KNOWN = 3
+"""No phase is proposed before so many spectra of a known one are there to tell mixtures by."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NewPhase:
+    """A phase that was found."""
+
+    label: int
+    template: NDArray[np.float64]
+    """(channels,): sum of its spectra."""
+    positions: tuple[int, ...]
+    """Of the spectra that make it, as numbered in `OpenSet.take`."""
+
+
+class OpenSet:
+    """Labels of spectra, those of phases found on the way included.
+
+    Parameters
+    ----------
+    axis
+        Energy of the channels.
+    phases
+        How many the classifier knows.
+    found
+        Label and template of the phases found in earlier fields.
+    """
+
+    def __init__(
+        self, axis: EnergyAxis, phases: int, found: Mapping[int, NDArray[np.float64]] | None = None
+    ) -> None:
+        self._groups = NewPhases(axis, ())
+        for label, template in (found or {}).items():
+            self._groups.count_among(label, template)
+        self._last = max(phases, *(found or (0,)))
+        self._phases = phases
+        self._sums = np.zeros((phases, axis.channels))
+        self._seen = np.zeros(phases, np.int64)
+
+    def take(
+        self, positions: NDArray[np.int64], counts: NDArray[Any], labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], list[NewPhase]]:
+        """Take spectra in, in the order in which they count.
+
+        Parameters
+        ----------
+        positions
+            (n,): numbers of the points.
+        counts
+            (n, channels).
+        labels
+            (n,): as the classifier says, FITS_NONE for none.
+
+        Returns
+        -------
+        labels, new
+            (n,) with phases found before put in; and the phases that these spectra made known. The points
+            of a new phase are to be labelled anew.
+        """
+        result = labels.copy()
+        for label in np.unique(labels[labels > FITS_NONE]).tolist():
+            self._learn(label, counts[labels == label])
+        for row in np.flatnonzero(labels == FITS_NONE).tolist():
+            result[row] = self._groups.label_of(counts[row], FITS_NONE)
+        unknown = np.flatnonzero(result == FITS_NONE)
+        if not len(unknown):
+            return result, []
+        self._groups.add(positions[unknown].tolist(), counts[unknown])
+        new: list[NewPhase] = []
+        if self._seen.max(initial=0) < LEAST_KNOWN and self._phases:
+            return result, new
+        while (proposal := self._next()) is not None:
+            if self._last == MAX_PHASES:
+                break
+            self._last += 1
+            self._groups.accept(proposal, self._last)
+            new.append(NewPhase(self._last, proposal.template, proposal.positions))
+            result[np.isin(positions, proposal.positions)] = self._last
+        return result, new
+
+    def _learn(self, label: int, counts: NDArray[Any]) -> None:
+        if label <= self._phases and self._seen[label - 1] < KNOWN_SPECTRA:
+            self._sums[label - 1] += counts.sum(axis=0)
+            self._seen[label - 1] += len(counts)
+            self._groups.know(self._sums[self._seen > 0])
+
+    def _next(self) -> Proposal | None:
+        proposals = self._groups.propose()
+        return next((one for one in proposals if one.mixture_of is None), None)
