@@ -66,7 +66,7 @@ class Ending:
         self._instrument = instrument
         self._publish = publish
         self._say = say
-        self._waits_for = NOTHING
+        self._waits_for = self._next = NOTHING
         self._has_given_up = threading.Event()
         self._has_moved_on = threading.Event()
 
@@ -79,17 +79,25 @@ class Ending:
         """Tap of the bus: what the microscope does."""
         match message:
             case PrepareMicroscope():
-                self._wait_for("the microscope to connect and prepare")
+                self._ordered("the microscope to connect and prepare")
             case MoveToTile(tile=tile):
-                self._wait_for(f"the stage to reach tile {tile}")
+                self._ordered(f"the stage to reach tile {tile}")
             case ScanArea(scan=scan):
-                self._wait_for(f"the end of scan {scan.id}")
+                self._ordered(f"the end of scan {scan.id}")
             case ResetMicroscope():
-                self._wait_for("the microscope to be reset")
+                self._ordered("the microscope to be reset")
             case _ if isinstance(message, ANSWERS):
-                self._wait_for(NOTHING)
+                self._wait_for(self._next)
+                self._next = NOTHING
             case _:
                 pass
+
+    def _ordered(self, what: str) -> None:
+        # The microscope does one thing at a time: an order that follows an unanswered one waits for it.
+        if self._waits_for == NOTHING:
+            self._wait_for(what)
+        elif self._waits_for != what:
+            self._next = what
 
     def _wait_for(self, what: str) -> None:
         if what != self._waits_for:

@@ -9,15 +9,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hanging_microscope
 import kills
 import pytest
 
 from sparse_actors import app, ending, session
+from sparse_actors.actors.microscope_actor import Instrument
 from sparse_actors.cli.exit_codes import ExitCode, of_outcome
 from sparse_actors.config import parse_config
+from sparse_actors.geometry import TileIndex
+from sparse_actors.messages import MicroscopeFailed, MicroscopeReset, MoveToTile, ResetMicroscope
 from sparse_actors.network.pool import WorkerPool
 from sparse_actors.recording.run_record import RunRecord
 from sparse_actors.recording.verify import verify
@@ -174,6 +177,21 @@ def test_a_second_signal_ends_the_scan_and_the_microscope_is_reset(tmp_path: Pat
     assert not any("RESET" in problem for problem in result.problems)
     state = json.loads((tmp_path / "state.json").read_text())["state"]
     assert (state["x_mm"], state["beam_on"]) == (0.0, False)
+
+
+def test_what_is_waited_for_is_what_the_driver_does_and_not_what_was_ordered_meanwhile() -> None:
+    said: list[str] = []
+    watching = ending.Ending(Instrument(cast("Any", None)), lambda message: None, said.append)
+    move = MoveToTile(tile=TileIndex(0, 0), attempt=1, x_mm=0, y_mm=0)
+    watching.watch(move, 1)
+    watching.watch(ResetMicroscope(attempt=1), 2)
+    watching.stop("SIGTERM", 1)
+    watching.watch(MicroscopeFailed(order="move", reason="slow", attempt=1, tile=move.tile), 3)
+    watching.stop("SIGTERM", 1)
+    watching.watch(MicroscopeReset(), 4)
+    watching.stop("SIGTERM", 1)
+    waited_for = [text.split("waiting for ")[1].split(";")[0] for text in said]
+    assert waited_for == ["the stage to reach tile r000c000", "the microscope to be reset", ending.NOTHING]
 
 
 def test_signals_that_are_ignored_stay_so() -> None:
