@@ -96,7 +96,7 @@ class AuthorsUpdate:
 @contextmanager
 def measure(small: bool, seed: int, *, side_px: int, share: float) -> Iterator[Contest]:
     """Choose and measure pixels one by one when a share of the field is measured."""
-    side_px = min(side_px, 128) if small else side_px
+    side_px = min(side_px, 64) if small else side_px
     image, model = phases(side_px, seed), disputed_and_far()
     sampler = FieldSampler(image.shape, model, seed=seed)
 
@@ -139,6 +139,7 @@ def measure(small: bool, seed: int, *, side_px: int, share: float) -> Iterator[C
                 lambda ours, theirs: "" if same_erd > SAME_ERD else f"the ERD of {1 - same_erd:.0%} differs",
                 agreement="the same ERD, up to ties of the kd-tree",
                 figures=lambda ours, theirs: {
+                    "measurements": MEASUREMENTS,
                     "same_erd": same_erd,
                     "same_picks": float(np.mean(np.equal(ours, theirs))),
                 },

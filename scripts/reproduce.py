@@ -2,6 +2,10 @@
 
 python scripts/reproduce.py idle                  idle share of the microscope, by simulation
 python scripts/reproduce.py idle-daemon           the same of real runs, beside the simulation (8 minutes)
+python scripts/reproduce.py slads --processes 2   distortion of phase maps, ours beside others (hours)
+python scripts/reproduce.py stopping eds-maps     when a map is good enough; recorded spectrum images
+python scripts/reproduce.py dose ill              classifiers of spectra
+python scripts/reproduce.py eds-maps-daemon survey-and-map    maps by whole runs
 python scripts/reproduce.py idle --json           one object a line
 python scripts/reproduce.py idle --quick          a few points, nothing is written
 """
@@ -16,8 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import reproduce_eds_maps
 import reproduce_idle
 import reproduce_idle_daemon
+import reproduce_map_runs
+import reproduce_slads
+import reproduce_spectra
+import reproduce_stopping
 from provenance import provenance, sentence
 
 SEED = 0
@@ -29,18 +38,33 @@ Row = dict[str, Any]
 class Case:
     """One thing to remake."""
 
-    rows: Callable[[bool, int], Iterator[Row]]
+    rows: Callable[..., Iterator[Row]]
     """Measures, with whether to be quick and the seed."""
     documents: Callable[[list[Row], str], dict[str, str]]
     """Makes the files, by name, from the rows and a sentence that says how they came about."""
     line: Callable[[Row], str]
     """One row for people."""
+    is_parallel: bool = False
+    """Whether `rows` takes a number of processes too."""
 
 
 CASES = {
     "idle": Case(reproduce_idle.rows, reproduce_idle.documents, reproduce_idle.line),
     "idle-daemon": Case(
         reproduce_idle_daemon.rows, reproduce_idle_daemon.documents, reproduce_idle_daemon.line
+    ),
+    "slads": Case(reproduce_slads.rows, reproduce_slads.documents, reproduce_slads.line, is_parallel=True),
+    "stopping": Case(
+        reproduce_stopping.rows, reproduce_stopping.documents, reproduce_stopping.line, is_parallel=True
+    ),
+    "dose": Case(reproduce_spectra.dose_rows, reproduce_spectra.dose_documents, reproduce_spectra.dose_line),
+    "ill": Case(reproduce_spectra.ill_rows, reproduce_spectra.ill_documents, reproduce_spectra.ill_line),
+    "eds-maps": Case(reproduce_eds_maps.rows, reproduce_eds_maps.documents, reproduce_eds_maps.line),
+    "eds-maps-daemon": Case(
+        reproduce_map_runs.eds_rows, reproduce_map_runs.eds_documents, reproduce_map_runs.eds_line
+    ),
+    "survey-and-map": Case(
+        reproduce_map_runs.survey_rows, reproduce_map_runs.survey_documents, reproduce_map_runs.survey_line
     ),
 }
 
@@ -52,6 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("cases", nargs="+", choices=CASES, metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--quick", action="store_true", help="few points, and no files unless --out is given")
+    parser.add_argument("--processes", type=int, default=1, help="to spread slads and stopping over (1)")
     parser.add_argument("--out", type=Path, help="where the files go (docs)")
     given = parser.parse_args(arguments)
     folder = given.out or (None if given.quick else DOCUMENTS)
@@ -59,7 +84,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in given.cases:
         case = CASES[name]
         rows = []
-        for row in case.rows(given.quick, SEED):
+        more = {"processes": given.processes} if case.is_parallel else {}
+        for row in case.rows(given.quick, SEED, **more):
             rows.append(row)
             print(json.dumps({"case": name} | row | stamp) if given.json else case.line(row), flush=True)
         command = f"`python scripts/reproduce.py {name}{' --quick' if given.quick else ''}`"

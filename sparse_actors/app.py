@@ -29,6 +29,7 @@ from sparse_actors.actors.time_keeper import TimeKeeper
 from sparse_actors.config import Config, EdsTable
 from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.ending import POLL_S, QUICK_S, Ending
+from sparse_actors.errors import ConfigError
 from sparse_actors.instrument_times import read_times, write_times
 from sparse_actors.learn import ELEMENTS, model_part
 from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun, WorkerJoined, WorkerLost

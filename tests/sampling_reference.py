@@ -41,7 +41,7 @@ def reference(shape, known, model: ErdModel) -> Reference:
         kinds = np.unique(x)
         votes = np.stack([(w * (x == kind)).sum(axis=1) for kind in kinds], axis=1)
         # Sums of equal weights in another order differ in the last digit.
-        values = kinds[np.isclose(votes, votes.max(axis=1, keepdims=True), rtol=1e-12).argmax(axis=1)]
+        values = kinds[np.isclose(votes, votes.max(axis=1, keepdims=True), 1e-12, 0).argmax(axis=1)]
         d = (x != values[:, None]).astype(float)
     else:
         values = (w * x).sum(axis=1)

@@ -75,6 +75,16 @@ def test_the_state_depends_on_what_is_known_alone(values, features, history):
         assert_reference(erd_map, known, taken, model)
 
 
+def test_a_point_that_goes_leaves_its_place_to_one_that_may_disagree():
+    known = dict.fromkeys(range(10), 0) | dict.fromkeys(range(30, 40), 1)
+    erd_map = told(ErdMap((1, 60), some_model()), known)
+    assert erd_map.dissent[12] == 0
+    erd_map.update(np.array([4]), np.zeros(1, np.float32), np.array([False]))
+    del known[4]
+    assert erd_map.dissent[12] > 0
+    assert_same(erd_map, told(ErdMap((1, 60), some_model()), known, [4]))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_each_pick_has_the_largest_erd(seed):
     rng = np.random.default_rng(seed)
@@ -89,6 +99,14 @@ def test_each_pick_has_the_largest_erd(seed):
         known[pixel] = image[pixel]
         erd_map.update(np.array([pixel]), image[[pixel]].astype(np.float32), np.array([True]))
     assert_reference(erd_map, known, set(known), model)
+
+
+def test_equal_votes_go_to_the_smallest_label_whatever_their_sum_is_rounded_to():
+    # Weights 1 + 1/5 against 1 + 1/10 + 1/10.
+    erd_map = told(ErdMap((6, 9), some_model()), {36: 1, 18: 1, 46: 2, 49: 2, 31: 2})
+    assert erd_map.values[37] == 1
+    erd_map = told(ErdMap((6, 9), some_model()), {36: 2, 18: 2, 46: 1, 49: 1, 31: 1})
+    assert erd_map.values[37] == 1
 
 
 def test_equal_pixels_are_picked_in_reading_order():

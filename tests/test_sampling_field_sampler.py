@@ -178,9 +178,19 @@ def test_what_cannot_be_is_refused(points, labels, said):
     assert s.measured == 0
 
 
-@pytest.mark.parametrize(
-    "options", [{"start_fraction": 0.0}, {"start_fraction": 0.3}, {"budget_fraction": 2.0}]
-)
-def test_fractions_out_of_order_are_refused(options):
+@pytest.mark.parametrize("options", [{"start_fraction": 0.0}, {"budget_fraction": 2.0}])
+def test_fractions_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="fraction"):
         sampler(**options)
+
+
+def test_the_start_takes_no_more_than_the_budget():
+    few, many = sampler(budget_fraction=0.01), sampler(start_fraction=0.01)
+    np.testing.assert_array_equal(few.pick(7), many.pick(7))
+
+
+def test_nothing_is_picked_when_nothing_is_asked_for():
+    s = sampler()
+    assert s.pick(0).shape == (0, 2)
+    assert run(s, 10).pick(0).shape == (0, 2)
+    assert s.pending == 0

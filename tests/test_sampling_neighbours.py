@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sampling_reference import nearest
 
-from sparse_actors.sampling.neighbours import NEIGHBOURS, empty_lists, find_point, list_point, unlist_point
+from sparse_actors.sampling.neighbours import (
+    NEIGHBOURS,
+    empty_lists,
+    fill_lists,
+    find_point,
+    list_point,
+    unlist_point,
+)
 
 
 def lists_of(lists):
@@ -61,6 +68,11 @@ def test_lists_are_exact_after_points_came_and_went(given_points):
         assert sorted(found[: unlist_point(lists, point, found)]) == cell.tolist()
     if lists.points[0]:
         assert_exact(lists)
+    filled = empty_lists(shape)
+    filled.listed[points] = True
+    fill_lists(filled)
+    assert filled.points[0] == len(points)
+    assert_exact(filled)
 
 
 def test_a_cell_that_is_a_thin_spike_is_followed_to_its_end():

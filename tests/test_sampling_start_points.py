@@ -44,7 +44,7 @@ def test_another_seed_gives_other_points(kind):
     ("kind", "most"), [("random", 1.2), ("halton", 0.85), ("sobol", 0.85), ("r2", 0.85), ("uniform", 0.6)]
 )
 def test_how_far_pixels_are_from_the_nearest(kind, most):
-    # The mean squared distance to points at random is area / (pi n), to those of a square grid pi / 6 of that.
+    # Squared distance to n points at random: area / (pi n) on average; to a square grid pi / 6 of that.
     mask = np.ones((200, 200), np.bool_)
     points = np.stack(np.divmod(start_points(kind, mask, 400, 7), 200), axis=1)
     distance_px, _ = cKDTree(points).query(np.indices(mask.shape).reshape(2, -1).T)

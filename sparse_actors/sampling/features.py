@@ -36,6 +36,9 @@ TERMS = 28
 REPEATED_FOR_LABELS = (25, 27)
 """Terms that labels do without: f_4^2 and f_5^2."""
 
+EQUAL_VOTES = 1e-12
+"""Relative difference up to which sums of weights are equal; 1 + 1/5 and 1 + 1/10 + 1/10 differ by rounding."""
+
 Scratch = NDArray[np.float64]
 """(NEIGHBOURS, 3), overwritten."""
 
@@ -95,7 +98,8 @@ def vote_of_labels(
     best = 0
     for kind in range(1, kinds):
         lead = scratch[kind, 1] - scratch[best, 1]
-        if lead > 0 or (lead == 0 and scratch[kind, 0] < scratch[best, 0]):
+        equal = abs(lead) <= EQUAL_VOTES * scratch[best, 1]
+        if (equal and scratch[kind, 0] < scratch[best, 0]) or (lead > 0 and not equal):
             best = kind
     against, others = 0.0, 0.0
     for kind in range(kinds):

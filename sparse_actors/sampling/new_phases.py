@@ -147,6 +147,20 @@ class NewPhases:
         best = fitting[int(np.argmax(self._likelihood([binned], fitting)[0]))]
         return next(label for label, group in self._accepted if group is best)
 
+    def alike(self, template: NDArray[np.floating], most: float) -> int | None:
+        """Return the label of the accepted phase whose shape is nearest, None if all are farther than `most`.
+
+        The distance of shapes p and q is sum (p - q)^2 / (p + q) / 2, 0..1: lines that all differ by d
+        make it d^2 / 4.
+        """
+        shape = self._shape(template)
+        distances = []
+        for label, group in self._accepted:
+            both = shape + (other := self._shaped(group.sums))
+            distances.append((float(((shape - other)[both > 0] ** 2 / both[both > 0]).sum() / 2), label))
+        distance, label = min(distances, default=(np.inf, 0))
+        return label if distance <= most else None
+
     def count_among(self, label: int, template: NDArray[np.floating]) -> None:
         """Know a phase, found elsewhere or accepted, by the sum of its spectra (channels,)."""
         sums = np.add.reduceat(template, self._starts, dtype=np.float64)

@@ -21,6 +21,10 @@ from .new_phases import NewPhases, Proposal
 
 KNOWN_SPECTRA = 200
 """So many spectra of a phase make its template."""
+SPREAD = 0.1
+"""Relative difference in a line among spectra of one phase: of composition, topography, absorption."""
+ALIKE = 0.02
+"""Groups whose lines differ by less than some 30 % are of one phase; see `NewPhases.alike`."""
 LEAST_KNOWN = 3
 """No phase is proposed before so many spectra of a known one are there to tell mixtures by."""
 
@@ -52,7 +56,7 @@ class OpenSet:
     def __init__(
         self, axis: EnergyAxis, phases: int, found: Mapping[int, NDArray[np.float64]] | None = None
     ) -> None:
-        self._groups = NewPhases(axis, ())
+        self._groups = NewPhases(axis, (), spread=SPREAD)
         for label, template in (found or {}).items():
             self._groups.count_among(label, template)
         self._last = max(phases, *(found or (0,)))
@@ -77,8 +81,8 @@ class OpenSet:
         Returns
         -------
         labels, new
-            (n,) with phases found before put in; and the phases that these spectra made known. The points
-            of a new phase are to be labelled anew.
+            (n,) with phases found before put in; and the phases that these spectra made known, one of them
+            perhaps once more by other spectra. Their points are to be labelled anew.
         """
         result = labels.copy()
         for label in np.unique(labels[labels > FITS_NONE]).tolist():
@@ -93,12 +97,14 @@ class OpenSet:
         if self._seen.max(initial=0) < LEAST_KNOWN and self._phases:
             return result, new
         while (proposal := self._next()) is not None:
-            if self._last == MAX_PHASES:
-                break
-            self._last += 1
-            self._groups.accept(proposal, self._last)
-            new.append(NewPhase(self._last, proposal.template, proposal.positions))
-            result[np.isin(positions, proposal.positions)] = self._last
+            label = self._groups.alike(proposal.template, ALIKE)
+            if label is None:
+                if self._last == MAX_PHASES:
+                    break
+                label = self._last = self._last + 1
+            self._groups.accept(proposal, label)
+            new.append(NewPhase(label, proposal.template, proposal.positions))
+            result[np.isin(positions, proposal.positions)] = label
         return result, new
 
     def _learn(self, label: int, counts: NDArray[Any]) -> None:

@@ -20,12 +20,13 @@ Method = Literal["weighted_mode", "diffusion", "radial"]
 _BAND_PX = 1 << 17
 """Pixels whose nearest points are held at a time: 20 MB."""
 _CALIBRATION: dict[Method, tuple[float, float, float, float]] = {
-    "weighted_mode": (0.0, 1.0, 0.0, 0.0),
-    "diffusion": (0.0, 1.0, 0.0, 0.0),
-    "radial": (0.0, 1.0, 0.0, 0.0),
+    "weighted_mode": (0.48, 1.61, 8.32, -1.50),
+    "diffusion": (0.50, 1.91, 8.34, -1.52),
+    "radial": (0.43, 1.62, 8.74, -2.24),
 }
 """Logistic regression of "this pixel is right": constant and logit of the share where near points disagree;
-where all agree, another constant and the logarithm of the distance to the nearest (px). Fitted by `scripts/train_default_sampler.py`."""
+where all agree, another constant and the logarithm of the distance to the nearest (px). Fitted by
+`scripts/train_default_sampler.py`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
