@@ -44,6 +44,7 @@ class ErdMap:
             all_terms(model.coefficients),
             crowding_radius2_px2(model.features, pixels),
             model.values == "continuous",
+            model.features == "kriged" and model.values == "labels",
         )
         self._state = State(
             lists=empty_lists(shape),

@@ -21,6 +21,7 @@ from .features import (
     set_gradients,
     vote_of_labels,
 )
+from .kriging import DX, DY, KRIGED, LABELS, kriged_label, kriging_scratch
 from .neighbours import NEIGHBOURS, NearLists, fill_lists, find_point, list_point, unlist_point
 from .peaks import Peaks, highest, put
 
@@ -34,6 +35,7 @@ class Rule(NamedTuple):
     coefficients: NDArray[np.float64]
     crowding_radius2: int
     continuous: bool
+    kriged: bool
 
 
 class State(NamedTuple):
@@ -196,9 +198,9 @@ def _refresh(state: State, rule: Rule, queued: int) -> None:
     lists, values, dissent, spread, erd, taken, stale, queue, _ = state
     offsets, _, listed, points, shape = lists
     heights, tile, row, _ = erd
-    coefficients, crowding_radius2, continuous = rule
+    coefficients, crowding_radius2, continuous, kriged = rule
     n = min(points[0], NEIGHBOURS)
-    scratch = np.empty((NEIGHBOURS, 3), np.float64)
+    scratch, weighed = np.empty((NEIGHBOURS, 3), np.float64), kriging_scratch()
     i = 0
     while i < queued:
         pixel = queue[i]
@@ -210,6 +212,15 @@ def _refresh(state: State, rule: Rule, queued: int) -> None:
                 value, against, deviation = mean_of_values(offsets, n, values, shape[1], pixel, scratch)
             else:
                 value, against, deviation = vote_of_labels(offsets, n, values, shape[1], pixel, scratch)
+                if kriged and against > 0:
+                    m = min(n, KRIGED)
+                    for j in range(m):
+                        dx, dy = np.int64(offsets[pixel, 0, j]), np.int64(offsets[pixel, 1, j])
+                        weighed[DX, j], weighed[DY, j] = dx, dy
+                        weighed[LABELS, j] = values[pixel + dy * shape[1] + dx]
+                    label, share = kriged_label(weighed, m)
+                    # A dissent of 0 is kept for points that all agree, the farther ones too.
+                    value, against = np.float32(label), max(1 - share, 1e-6)
             dissent[pixel], spread[pixel] = against, deviation
             queued = _set_value(values, shape, stale, queue, queued, pixel, value)
     features = np.empty(FEATURES, np.float64)

@@ -15,6 +15,11 @@ from .start_points import start_points
 
 _FREE, _PENDING, _TOLD = 0, 1, 2
 
+EXPLORES_FROM = 0.05
+"""Measured share of the field from which on some points explore; before, boundaries are worth more."""
+_CANDIDATES = 64
+"""Free pixels, drawn at random, of which the one farthest from all points explores."""
+
 
 class FieldSampler:
     """Picks the pixels of a phase map by their expected reduction in distortion (ERD).
@@ -44,6 +49,9 @@ class FieldSampler:
         Kind of the start points, and how many, as a share of the field's pixels (at least one).
     budget_fraction
         The share of the field's pixels that will be measured in all; the start takes no more.
+    exploration
+        Share of the points, from EXPLORES_FROM on, that are taken far from all others: no ERD tells of an
+        island that no point has hit, and such islands are what is left when the boundaries are known.
     excluded_label
         Points with this label take no part in the reconstruction, and are not picked again; None: all do.
     """
@@ -58,6 +66,7 @@ class FieldSampler:
         start: StartKind = "halton",
         start_fraction: float = 0.01,
         budget_fraction: float = 0.2,
+        exploration: float = 0.1,
         excluded_label: int | None = FITS_NONE,
     ) -> None:
         if model.values != "labels":
@@ -75,6 +84,7 @@ class FieldSampler:
             raise ValueError("the mask leaves no pixel")
         self._seed = seed
         self._excluded = excluded_label
+        self._exploration, self._explores_from = exploration, EXPLORES_FROM * pixels
         n = max(1, round(min(start_fraction, budget_fraction) * pixels))
         points = start_points(start, self._inside, n, seed)
         self._start = points[beam_path(self._points_px(points), np.zeros(2, np.int64))]
@@ -199,10 +209,27 @@ class FieldSampler:
                 waiting = self._unpredicted[self._status[self._unpredicted] == _PENDING]
                 self._unpredicted = waiting[:0]
                 self._map.update(waiting, self._map.values[waiting], np.ones(len(waiting), np.bool_))
-            chosen = self._map.pick(n)
+            before = self.measured + self.pending
+            explored = self._explore(n, before) if before >= self._explores_from else self._start[:0]
+            chosen = np.concatenate([explored, self._map.pick(n - len(explored))])
         if len(chosen) < 2:
             return chosen
         return chosen[beam_path(self._points_px(chosen), self._last_px)]
+
+    def _explore(self, n: int, before: int) -> NDArray[np.int64]:
+        """Return the points that explore among the next n, when so many were chosen before."""
+        count = int((before + n) * self._exploration) - int(before * self._exploration)
+        explored: list[int] = []
+        for i in range(count):
+            drawn = np.random.default_rng([self._seed, before, i]).integers(0, len(self._status), _CANDIDATES)
+            free = drawn[
+                (self._status[drawn] == _FREE) & self._inside.ravel()[drawn] & ~self._map.listed[drawn]
+            ]
+            if len(free):
+                far = free[self._map.features(free)[:, 2].argmax()][None]
+                self._map.update(far, self._map.values[far], np.ones(1, np.bool_))
+                explored.append(int(far[0]))
+        return np.array(explored, np.int64)
 
     def _points_px(self, pixels: NDArray[np.int64]) -> NDArray[np.int64]:
         points = np.empty((len(pixels), 2), np.int64)
