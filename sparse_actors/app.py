@@ -47,6 +47,7 @@ from sparse_actors.recording.store import RunStore
 from sparse_actors.runtime.bus import Bus, Tap
 from sparse_actors.runtime.clock import Clock
 from sparse_actors.runtime.shell import Behaviour, Shell
+from sparse_actors.sampling.field_map import compile_sampling
 from sparse_actors.session import new_folder, open_session
 from sparse_actors.stop_signals import StopSignals
 from sparse_actors.version import VERSION
@@ -251,6 +252,7 @@ class _Survey:
         store = _GuardedStore(folder.path, min_free_bytes)
         eds = config.eds
         map_plan = None if eds is None else eds.plan(config.run.seed, config.limits.scan_attempts)
+        self._map_plan = map_plan
         self._pool = WorkerPool(
             publish=bus.publish,
             now=clock.now,
@@ -337,6 +339,8 @@ class _Survey:
         """Compile and wait for a detector before the microscope is touched; else say how the run ended."""
         if not self._signals.count:
             compile_merging(self._plan.merging)
+            if self._map_plan is not None:
+                compile_sampling(self._map_plan)
         deadline_s = self._clock.now() + WORKER_READY_S
         while self._signals.count or not self._worker_is_ready.wait(POLL_S):
             if self._signals.count:

@@ -155,13 +155,18 @@ def free_disk_bytes(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def warnings(config: Config, prediction: Prediction) -> list[str]:
+def warnings(
+    config: Config, prediction: Prediction, has_survey: bool = True, maps_bytes: int = 0
+) -> list[str]:
     """Return what is allowed but probably not meant."""
     found = []
     free_gb = prediction.free_disk_bytes / 1e9
-    needed_gb = prediction.largest_disk_bytes / 1e9 + config.limits.min_free_disk_gb
+    needed_bytes = maps_bytes + (prediction.largest_disk_bytes if has_survey else 0)
+    needed_gb = needed_bytes / 1e9 + config.limits.min_free_disk_gb
     if needed_gb > free_gb:
         found.append(f"disk: up to {needed_gb:.1f} GB may be needed, {free_gb:.1f} GB are free")
+    if not has_survey:
+        return found
     if prediction.timing_source == "unknown":
         found.append("time: the overheads of the scan generator are not known; give [scan.timing]")
     if prediction.adaptive[0].saved_share < 0:

@@ -15,6 +15,8 @@ from rich.text import Text
 
 from sparse_actors.messages import Message
 
+from .map_display import map_line, map_rows
+from .map_progress import MapFigures
 from .progress import Figures, Progress
 
 BAR_PERIOD_S = 0.25
@@ -58,9 +60,9 @@ class Display:
         """Show the figures now."""
         figures = self.figures()
         if self._console.is_terminal:
-            total = max(1, figures.tiles_total)
+            what, share = _current_part(figures)
             self._bar.update(
-                self._task, completed=figures.tiles_done / total, line=one_line(figures), refresh=True
+                self._task, description=what, completed=share, line=one_line(figures), refresh=True
             )
         else:
             self._console.print(one_line(figures), markup=False, highlight=False, soft_wrap=True)
@@ -85,14 +87,26 @@ class Display:
             self.show()
 
 
+def _current_part(figures: Figures) -> tuple[str, float]:
+    """Return which part of the run is going on, and how much of it is done, 0..1."""
+    if figures.maps is not None and figures.tiles_done == figures.tiles_total:
+        return "map", figures.maps.points_done / max(1, figures.maps.points_most or 1)
+    return "survey", figures.tiles_done / max(1, figures.tiles_total)
+
+
 def one_line(figures: Figures) -> str:
     """Return the figures as one line."""
-    parts = [
-        f"tile {figures.tiles_done}/{figures.tiles_total}",
-        f"fast {figures.fast_scans_done}/{figures.fast_scans_total}",
-        f"regions {figures.regions_done}/{figures.regions_planned}",
-        f"idle {figures.idle_share:.1%}",
-    ]
+    maps = figures.maps
+    parts = []
+    if figures.tiles_total:
+        parts = [
+            f"tile {figures.tiles_done}/{figures.tiles_total}",
+            f"fast {figures.fast_scans_done}/{figures.fast_scans_total}",
+            f"regions {figures.regions_done}/{figures.regions_planned}",
+        ]
+    if maps is not None and (not figures.tiles_total or maps.points_done):
+        parts += map_line(maps)
+    parts.append(f"idle {figures.idle_share:.1%}")
     if figures.saved_share is not None:
         parts.append(f"saved {figures.saved_share:.0%}")
     if figures.scans_missed:
@@ -106,15 +120,40 @@ def one_line(figures: Figures) -> str:
 
 def duration(seconds: float) -> str:
     """Return hours, minutes, seconds; below ten seconds with a decimal."""
-    return f"{seconds:.1f} s" if abs(seconds) < 10 else str(timedelta(seconds=round(seconds)))
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
+    return f"{seconds:.1f} s" if seconds < 10 else str(timedelta(seconds=round(seconds)))
 
 
 def summary(figures: Figures, outcome: str, reason: str, folder: Path) -> Table:
     """Return the table at the end of a run."""
-    title = Text(f"Survey {outcome}" + (f": {reason}" if reason else ""))
+    maps = figures.maps
+    made = [name for name, is_made in (("survey", figures.tiles_total), ("map", maps)) if is_made]
+    title = Text(f"{' and '.join(made)} {outcome}".capitalize() + (f": {reason}" if reason else ""))
     table = Table(title=title, show_header=False)
     table.add_column(style="bold")
     table.add_column()
+    if figures.tiles_total:
+        _add_survey_rows(table, figures)
+    for name, text in map_rows(maps) if maps else ():
+        table.add_row(Text(name), Text(text))
+    if figures.tiles_total:
+        table.add_row("time scanning", duration(figures.scan_s))
+    if maps:
+        table.add_row("time on spectra", duration(maps.spectra_s))
+    table.add_row("time moving", duration(figures.stage_s))
+    causes = ", ".join(f"{cause} {duration(s)}" for cause, s in sorted(figures.idle_s.items()) if s >= 0.05)
+    table.add_row("microscope idle", f"{figures.idle_share:.1%}" + (f" ({causes})" if causes else ""))
+    if figures.saved_share is not None:
+        text = f"{duration(figures.saved_s)}, {figures.saved_share:.0%} of a conventional analysis scan"
+        table.add_row("time saved", text)
+    if maps is not None and maps.saved_share is not None:
+        table.add_row("time saved" + " by maps" * bool(figures.tiles_total), _saved_by_maps(maps))
+    table.add_row("result", Text(str(folder / "run.nxs"), overflow="fold"))
+    return table
+
+
+def _add_survey_rows(table: Table, figures: Figures) -> None:
     table.add_row("tiles", f"{figures.tiles_done} of {figures.tiles_total}")
     table.add_row("fast scans", f"{figures.fast_scans_done} of {figures.fast_scans_total}")
     table.add_row("regions rescanned", f"{figures.regions_done} of {figures.regions_planned}")
@@ -125,12 +164,8 @@ def summary(figures: Figures, outcome: str, reason: str, folder: Path) -> Table:
         table.add_row("missing", missing, style="red")
         table.add_row("the last because", Text(" ".join(figures.last_failure.split())[:200]), style="red")
     table.add_row("pixels exposed", f"{figures.exposed_pixels / 1e6:.2f} million")
-    table.add_row("time scanning", duration(figures.scan_s))
-    table.add_row("time moving", duration(figures.stage_s))
-    causes = ", ".join(f"{cause} {duration(s)}" for cause, s in sorted(figures.idle_s.items()) if s >= 0.05)
-    table.add_row("microscope idle", f"{figures.idle_share:.1%}" + (f" ({causes})" if causes else ""))
-    if figures.saved_share is not None:
-        text = f"{duration(figures.saved_s)}, {figures.saved_share:.0%} of a conventional analysis scan"
-        table.add_row("time saved", text)
-    table.add_row("result", Text(str(folder / "run.nxs"), overflow="fold"))
-    return table
+
+
+def _saved_by_maps(maps: MapFigures) -> str:
+    share = f"{maps.saved_share:.0%} of {duration(maps.full_s)} for every point of these fields"
+    return f"{duration(maps.saved_s)}, {share}"

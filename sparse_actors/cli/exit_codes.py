@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
     MICROSCOPE_UNREACHABLE = 4
     WORKER_OR_STORAGE_LOST = 5
     INCOMPLETE = 6
-    """The run was completed, but some scans were given up; a resumed run tries them again."""
+    """The run was completed, but some scans or maps were given up; a resumed run tries them again."""
     STOPPED = 75
     """The run can be resumed."""
     INTERRUPTED = 130
@@ -35,7 +35,7 @@ def of_error(error: Exception) -> ExitCode:
     return ExitCode.RUN_FAILED
 
 
-def of_outcome(outcome: str, cause: str, problems: Sequence[str] = (), scans_missed: int = 0) -> ExitCode:
+def of_outcome(outcome: str, cause: str, problems: Sequence[str] = (), missing: int = 0) -> ExitCode:
     """Return the code for the end of a run.
 
     Parameters
@@ -46,13 +46,13 @@ def of_outcome(outcome: str, cause: str, problems: Sequence[str] = (), scans_mis
         What failed: "microscope", "storage", "worker" or something else; "interrupt": stopped by Ctrl-C.
     problems
         What went wrong after the last scan; a run with any has not gone well.
-    scans_missed
-        How many scans were given up.
+    missing
+        How many scans and maps were given up.
     """
     if outcome == "stopped":
         return ExitCode.INTERRUPTED if cause == "interrupt" else ExitCode.STOPPED
     if outcome == "completed":
-        whole = ExitCode.INCOMPLETE if scans_missed else ExitCode.DONE
+        whole = ExitCode.INCOMPLETE if missing else ExitCode.DONE
         return ExitCode.RUN_FAILED if problems else whole
     match cause:
         case "microscope":

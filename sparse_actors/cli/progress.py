@@ -12,6 +12,7 @@ from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.imaging import Imaging, ScanTiming
 from sparse_actors.messages import (
     DetectionFailed,
+    FieldId,
     ImagesLost,
     Message,
     MicroscopeIdle,
@@ -23,17 +24,23 @@ from sparse_actors.messages import (
     Scan,
     ScanId,
     ScanMissed,
+    SpectraMeasured,
+    SpectraRecorded,
     StorageReserved,
     TileFinished,
     TileReached,
     WorkerJoined,
     WorkerLost,
 )
-from sparse_actors.planning.eta import TimeToGo
+from sparse_actors.planning.eta import Remaining, TimeToGo
 from sparse_actors.planning.learnt_times import LearntTimes
+
+from .map_progress import MapFigures, MapProgress
 
 HANDLING = "handling"
 """Cause of a gap for which the scheduler gave none: orders, transfers, answers on their way."""
+CHOOSING = "choosing points"
+"""Cause of a gap between two batches of points of one map."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +74,14 @@ class Figures:
     eta_low_s: float | None
     eta_high_s: float | None
     """Between these two the time left lies with some 95 % probability."""
+    maps: MapFigures | None = None
+    """None in a run without maps."""
 
     @property
     def idle_share(self) -> float:
         """Part of the time since the first scan in which the microscope waited."""
         idle_s = sum(self.idle_s.values())
-        total_s = self.scan_s + self.stage_s + idle_s
+        total_s = self.scan_s + self.stage_s + idle_s + (self.maps.spectra_s if self.maps else 0.0)
         return idle_s / total_s if total_s else 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -100,6 +109,8 @@ class Progress:
         From one tile to the next.
     known_times
         What earlier runs learnt of this microscope; see `LearntTimes`.
+    maps
+        Those of the run, if it makes any.
     """
 
     tiles: int
@@ -109,6 +120,7 @@ class Progress:
     tile_distance_mm: float = 0.0
     known_times: Mapping[str, Any] | None = None
     seams: int = 0
+    maps: MapProgress | None = None
 
     _to_go: TimeToGo = field(init=False)
     _last_number: float = -math.inf
@@ -131,6 +143,7 @@ class Progress:
     _gap_begins_s: float | None = None
     _gap_moves_s: dict[tuple[TileIndex, int], float] = field(default_factory=dict)
     _gap_cause: str = HANDLING
+    _last_field: FieldId | None = None
 
     def __post_init__(self) -> None:
         self._to_go = TimeToGo(
@@ -147,10 +160,12 @@ class Progress:
             return
         self._last_number = number
         self._to_go.learn(message)
+        if self.maps is not None:
+            self.maps.observe(message)
         match message:
             case RunStarted():
                 # The pause between two sessions is not idle time.
-                self._gap_begins_s = None
+                self._gap_begins_s = self._last_field = None
                 self._workers.clear()
             case TileReached(tile=tile, attempt=attempt):
                 self._gap_moves_s[tile, attempt] = message.finished_s - message.started_s
@@ -180,6 +195,8 @@ class Progress:
             case DetectionFailed(partition=partition, reason=reason):
                 self._undetected.add(partition)
                 self._last_failure = reason
+            case SpectraMeasured() | SpectraRecorded():
+                self._measured(message)
             case TileFinished(tile=tile):
                 self._done.add(tile)
             case WorkerJoined(worker=worker):
@@ -196,23 +213,46 @@ class Progress:
         self._exposures.add((scan_id, message.attempt))
         took_s = message.finished_s - message.started_s
         tile = scan_id.partition.tile
+        waited_s = self._close_gap(message)
+        self._last_field = None
+        self._spent_s[tile] += waited_s + took_s
+        self._to_go.waited(tile, waited_s)
+        self._scan_s += took_s
+        if scan := self._geometry.get(scan_id):
+            self._exposed_pixels += scan.pixels
+
+    def _measured(self, message: SpectraMeasured | SpectraRecorded) -> None:
+        """Count a batch of spectra, the first time it is heard of."""
+        if self.maps is None or not self.maps.measured(message):
+            return
+        is_same_map = self._last_field == message.field
+        if is_same_map and self._gap_cause == HANDLING:
+            self._gap_cause = CHOOSING
+        waited_s = self._close_gap(message)
+        if is_same_map:
+            self.maps.waited(message.field, waited_s)
+        self._last_field = message.field
+
+    def _close_gap(
+        self, message: PartitionScanned | RegionScanned | Recorded | SpectraMeasured | SpectraRecorded
+    ) -> float:
+        """End the gap before something the beam did; return how long the microscope waited in it, in s."""
+        waited_s = 0.0
         if self._gap_begins_s is not None:
             gap_s = max(0.0, message.started_s - self._gap_begins_s)
             stage_s = min(gap_s, sum(self._gap_moves_s.values()))
+            waited_s = gap_s - stage_s
             self._stage_s += stage_s
-            self._idle_s[self._gap_cause] += gap_s - stage_s
-            self._spent_s[tile] += gap_s - stage_s
-            self._to_go.waited(tile, gap_s - stage_s)
+            self._idle_s[self._gap_cause] += waited_s
         self._gap_begins_s, self._gap_cause = message.finished_s, HANDLING
         self._gap_moves_s.clear()
-        self._scan_s += took_s
-        self._spent_s[tile] += took_s
-        if scan := self._geometry.get(scan_id):
-            self._exposed_pixels += scan.pixels
+        return waited_s
 
     def figures(self) -> Figures:
         """Return where the run stands."""
         to_go = self._to_go.remaining(self._done)
+        maps = self.maps.figures() if self.maps else None
+        eta_s, eta_low_s, eta_high_s = self._with_maps(to_go, maps)
         conventional_s = len(self._done) * self._conventional_tile_s()
         saved_s = conventional_s - sum(self._spent_s[tile] for tile in self._done)
         fast_done = sum(scan_id.is_fast for scan_id in self._recorded)
@@ -234,10 +274,26 @@ class Progress:
             idle_s=dict(self._idle_s),
             saved_s=saved_s,
             saved_share=saved_s / conventional_s if conventional_s else None,
-            eta_s=to_go.seconds if to_go else None,
-            eta_low_s=to_go.low_s if to_go else None,
-            eta_high_s=to_go.high_s if to_go else None,
+            eta_s=eta_s,
+            eta_low_s=eta_low_s,
+            eta_high_s=eta_high_s,
+            maps=maps,
         )
+
+    def _with_maps(
+        self, survey: Remaining | None, maps: MapFigures | None
+    ) -> tuple[float, float, float] | tuple[None, None, None]:
+        """Return the time left with its range; what maps take less than planned is not foreseen."""
+        if survey is None and self.tiles == 0:
+            survey = Remaining(0.0, 0.0, 0.0)
+        if survey is None or (maps is not None and maps.eta_s is None):
+            return None, None, None
+        maps_s = 0.0
+        if maps is not None and maps.eta_s is not None:
+            maps_s = (
+                maps.eta_s + maps.moves * self._to_go.times.stage.duration_s(self.tile_distance_mm).seconds
+            )
+        return survey.seconds + maps_s, survey.low_s + maps_s, survey.high_s + maps_s
 
     def _conventional_tile_s(self) -> float:
         width, height = self.analysis.size_px

@@ -21,6 +21,7 @@ from sparse_actors.recording.run_record import RunRecord
 
 from .display import Display, summary
 from .exit_codes import ExitCode, of_outcome
+from .map_progress import MapProgress
 from .progress import Figures, Progress
 
 
@@ -31,7 +32,7 @@ def run_shown(
     resume: bool,
     until_tile: int | None,
 ) -> tuple[RunResult, Figures, ExitCode]:
-    """Run or resume a survey with its progress, and a summary at the end, on stderr."""
+    """Run or resume a survey, maps or both with progress, and a summary at the end, on stderr."""
     file = find(config_file, os.environ)
     config = load_config(file, overrides)
     console = Console(stderr=True)
@@ -62,7 +63,8 @@ def run_shown(
         console.print(result.note, style="yellow", markup=False)
     for problem in result.problems:
         console.print(problem, style="red", markup=False)
-    return result, figures, of_outcome(result.outcome, result.cause, result.problems, figures.scans_missed)
+    missing = figures.scans_missed + (figures.maps.fields_missing if figures.maps else 0)
+    return result, figures, of_outcome(result.outcome, result.cause, result.problems, missing)
 
 
 def _with_all_exposures(figures: Figures, folder: Path) -> Figures:
@@ -76,8 +78,16 @@ def _with_all_exposures(figures: Figures, folder: Path) -> Figures:
 def survey_progress(
     config: Config, until_tile: int | None = None, known_times: Mapping[str, Any] | None = None
 ) -> Progress:
-    """Return the progress of a survey that has not begun."""
+    """Return the progress of a run that has not begun."""
     plan = survey_plan(config, until_tile)
+    maps = None
+    if config.eds is not None and plan.fields is not None:
+        maps = MapProgress(
+            plan=plan,
+            fields=plan.fields,
+            fraction=config.eds.points_pct / 100,
+            live_time_s=config.eds.live_time_ms / 1000,
+        )
     return Progress(
         tiles=len(plan.tiles),
         partitions=plan.partitions,
@@ -86,6 +96,7 @@ def survey_progress(
         timing=config.timing,
         tile_distance_mm=plan.panorama.tile_fov_mm[0] * (1 - plan.panorama.overlap),
         known_times=known_times,
+        maps=maps,
     )
 
 

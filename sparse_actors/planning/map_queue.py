@@ -58,7 +58,7 @@ class MapQueue:
     def next(self) -> MapField | None:
         """Return the field to be mapped, None if there is no more; the survey must be finished."""
         done = self._mapped | self._given_up
-        return next((field for field in self._all() if field.id not in done), None)
+        return next((field for field in self.fields() if field.id not in done), None)
 
     def time_for_s(self, field: MapField) -> float | None:
         """Return the beam time of a field: its share, by area, of what is left; None for no limit."""
@@ -67,10 +67,11 @@ class MapQueue:
             return None
         spent_s = sum(s for (other, _), s in self._spent_s.items() if other != field.id)
         done = (self._mapped | self._given_up) - {field.id}
-        open_px = sum(one.box.area for one in self._all() if one.id not in done)
+        open_px = sum(one.box.area for one in self.fields() if one.id not in done)
         return max(0.0, fields.time_s - spent_s) * field.box.area / open_px
 
-    def _all(self) -> tuple[MapField, ...]:
+    def fields(self) -> tuple[MapField, ...]:
+        """Return all fields in order; the survey must be finished."""
         if self._fields is None:
             fields = self._plan.fields
             if fields is None:

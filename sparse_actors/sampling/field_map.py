@@ -7,13 +7,14 @@ and in whatever order they come: a run that was interrupted goes on exactly as i
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_actors.scan import MapField
+from sparse_actors.geometry import PixelBox, TileIndex
+from sparse_actors.scan import FieldId, MapField
 
 from .beam_path import beam_path
 from .field_sampler import FieldSampler
@@ -275,3 +276,14 @@ class FieldMap:
 
 def _joined(parts: list[NDArray[Any]], empty: tuple[int, ...]) -> NDArray[np.int64]:
     return np.concatenate([np.empty(empty, np.int64), *parts])
+
+
+def compile_sampling(plan: MapPlan) -> None:
+    """Have the routines of a map compiled: up to a minute the first time on a computer, then nothing."""
+    field = MapField(FieldId(TileIndex(0, 0), 0), PixelBox(0, 0, 12, 12), (12, 12))
+    small = FieldMap(field, replace(plan, fraction=0.5, start_fraction=0.1, distortion=0.5))
+    while not small.is_finished:
+        for batch in small.new_batches():
+            labels = 1 + batch.points_px[:, 0] // 6
+            small.learn(batch.number, labels, np.ones(len(labels)), 0.0)
+    small.result()
