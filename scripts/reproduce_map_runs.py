@@ -55,7 +55,7 @@ spectrum_image = {file!r}
 recorded_live_time_s = 1.0
 time_scale = 0
 [panorama]
-corners_mm = [[0.0, 0.0], [{width_mm}, 0.0], [0.0, {height_mm}]]
+corners_mm = {corners}
 tile_fov_um = {fov_um}
 overlap_pct = 0.0
 partitions = 1
@@ -141,8 +141,10 @@ def _replayed(image: Recorded, folder: Path, points_pct: float, seed: int) -> Ro
     microscope = plugins.build(
         "microscope", "replay", {"spectrum_image": str(file), "recorded_live_time_s": 1.0, "time_scale": 0}
     )
+    microscope.connect()
     rows, columns, channels = shape
-    fov_um = float(microscope.get_state().view_field_mm) * 1e3
+    state = microscope.get_state()
+    fov_um = float(state.view_field_mm) * 1e3
     axis = microscope.energy_axis()
     flat = counts.reshape(-1, channels)
     phases = _phases_of(flat, labels, seed)
@@ -151,19 +153,23 @@ def _replayed(image: Recorded, folder: Path, points_pct: float, seed: int) -> Ro
     classifier = LikelihoodClassifier(library=library)
     full = classifier.classify(flat, np.ones(len(flat)), axis).labels.reshape(rows, columns)
 
+    microscope.disconnect()
+
     config = folder / "map.toml"
-    state = microscope.get_state()
-    left, top = state.x_mm - fov_um / 2e3, state.y_mm - fov_um / 2e3 * rows / columns
-    config.write_text(
-        REPLAY.format(
-            seed=seed, file=str(file), fov_um=fov_um, columns=columns, rows=rows, points_pct=points_pct,
-            beam_kev=image.beam_kev, library=str(library), width_mm=fov_um / 1e3,
-            height_mm=fov_um / 1e3 * rows / columns,
-        ).replace("[0.0, 0.0]", f"[{left}, {top}]").replace(
-            f"[{fov_um / 1e3}, 0.0]", f"[{left + fov_um / 1e3}, {top}]"
-        ).replace(f"[0.0, {fov_um / 1e3 * rows / columns}]", f"[{left}, {top + fov_um / 1e3 * rows / columns}]"),
-        encoding="utf-8",
-    )  # fmt: skip
+    width_mm, height_mm = fov_um / 1e3, fov_um / 1e3 * rows / columns
+    left, top = state.x_mm - width_mm / 2, state.y_mm - height_mm / 2
+    text = REPLAY.format(
+        seed=seed,
+        file=str(file),
+        fov_um=fov_um,
+        corners=[[left, top], [left + width_mm, top], [left, top + height_mm]],
+        columns=columns,
+        rows=rows,
+        points_pct=points_pct,
+        beam_kev=image.beam_kev,
+        library=str(library),
+    )
+    config.write_text(text, encoding="utf-8")
     _run(config, folder / "run")
     (mapped,) = RunRecord.open(folder / "run").maps.mapped.values()
     row: Row = {
