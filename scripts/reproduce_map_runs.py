@@ -24,7 +24,8 @@ from sparse_actors.sampling.reconstruction import reconstruct
 
 Row = dict[str, Any]
 AGREEMENTS = (0.95, 0.99)
-SPECTRA_OF_A_PHASE = 12
+SPECTRA_OF_A_PHASE, LIBRARY_COUNTS = 24, 2000
+"""Pixels of few counts are summed to spectra of about so many."""
 STEP = 0.01
 
 
@@ -52,7 +53,7 @@ seed = {seed}
 driver = "replay"
 [microscope.options]
 spectrum_image = {file!r}
-recorded_live_time_s = 1.0
+recorded_live_time_s = 0.005
 time_scale = 0
 [panorama]
 corners_mm = {corners}
@@ -70,9 +71,10 @@ size_px = [8, 8]
 [eds]
 where = "field"
 grid_px = [{columns}, {rows}]
-live_time_ms = 1000.0
+live_time_ms = 5.0
 points_pct = {points_pct}
 beam_kev = {beam_kev}
+new_phases = "ignore"
 [eds.options]
 library = {library!r}
 [limits]
@@ -89,11 +91,12 @@ def eds_rows(quick: bool, seed: int) -> Iterator[Row]:
 
 def eds_line(row: Row) -> str:
     """Return one image for people."""
-    parts = [f"{row['image']:22} {row['points']} points"]
-    for reference in ("full map", "reference"):
-        for agreement in AGREEMENTS:
-            parts.append(f"{agreement:.0%} of the {reference}: {_percent(row[_key(reference, agreement)])}")
-    return ", ".join(parts)
+    shares = [
+        f"{agreement:.0%} of the {reference}: {_percent(row[_key(reference, agreement)])}"
+        for reference in ("full map", "reference")
+        for agreement in AGREEMENTS
+    ]
+    return ", ".join([f"{row['image']:22} {row['points']} points", *shares])
 
 
 def _key(reference: str, agreement: float) -> str:
@@ -106,14 +109,17 @@ def _percent(fraction: float | None) -> str:
 
 EDS_TEXT = """# Real spectrum images, sampled by the daemon
 
-Each recorded spectrum image is replayed pixel by pixel (`driver = "replay"`), classified by the likelihood
-classifier in the worker pool and sampled by the sampler that comes with the program. The share of points is given
-after which the map agrees, and from there on goes on agreeing, with the map of all pixels: that of the same
-classifier on every pixel ("full map"), and that of k-means on smoothed spectra ("reference"). Where a pixel holds
-some twenty counts, its own spectrum is often not enough to tell its phase, and the full map is speckled: no
-sampling can foresee that, and only the reference tells how good the map is.
+Each recorded spectrum image is replayed pixel by pixel (`driver = "replay"`), classified by the
+likelihood classifier in the worker pool and sampled by the sampler that comes with the program. The
+share of points is given after which the map agrees, and from there on goes on agreeing, with the map of
+all pixels: that of the same classifier on every pixel ("full map"), and that of k-means on smoothed
+spectra ("reference"). Where a pixel holds some twenty counts, its own spectrum is often not enough to
+tell its phase, and the full map is speckled: no sampling can foresee that, and only the reference tells
+how good the map is. The library is made of 24 spectra of each phase of the reference (of the cathode:
+which of the lines of Al and Cu is the stronger), single pixels or sums of about 2000 counts. Batches
+hold ten points, a fortieth of a second of beam time each.
 
-| spectrum image | counts a pixel | full map agrees with reference | 95 % of full map | 99 % | 95 % of reference | 99 % |
+| spectrum image | counts a pixel | full map = reference | 95 % of full map | 99 % | 95 % of reference | 99 % |
 |---|---|---|---|---|---|---|
 """
 
@@ -139,7 +145,7 @@ def _replayed(image: Recorded, folder: Path, points_pct: float, seed: int) -> Ro
         labels = file["labels_reference"].astype(np.int32) if "labels_reference" in file.files else None
     file = DATA / "eds_maps" / f"{image.name}.npz"
     microscope = plugins.build(
-        "microscope", "replay", {"spectrum_image": str(file), "recorded_live_time_s": 1.0, "time_scale": 0}
+        "microscope", "replay", {"spectrum_image": str(file), "recorded_live_time_s": 0.005, "time_scale": 0}
     )
     microscope.connect()
     rows, columns, channels = shape
@@ -147,11 +153,11 @@ def _replayed(image: Recorded, folder: Path, points_pct: float, seed: int) -> Ro
     fov_um = float(state.view_field_mm) * 1e3
     axis = microscope.energy_axis()
     flat = counts.reshape(-1, channels)
-    phases = _phases_of(flat, labels, seed)
+    phases = _phases_of(flat, labels)
     library = folder / "library.npz"
     _library(flat, phases, axis, image.beam_kev, seed).save(library)
     classifier = LikelihoodClassifier(library=library)
-    full = classifier.classify(flat, np.ones(len(flat)), axis).labels.reshape(rows, columns)
+    full = classifier.classify(flat, np.full(len(flat), 0.005), axis).labels.reshape(rows, columns)
 
     microscope.disconnect()
 
@@ -201,7 +207,7 @@ def _fractions(
     return [float(steps[np.argmax(lasting >= a)]) if lasting[-1] >= a else None for a in AGREEMENTS]
 
 
-def _phases_of(flat: NDArray[np.uint32], labels: NDArray[np.int32] | None, seed: int) -> NDArray[np.int32]:
+def _phases_of(flat: NDArray[np.uint32], labels: NDArray[np.int32] | None) -> NDArray[np.int32]:
     """Return a phase, 1..L, for each pixel that is to teach it, 0 for the others."""
     if labels is not None:
         return labels.ravel()
@@ -214,15 +220,15 @@ def _phases_of(flat: NDArray[np.uint32], labels: NDArray[np.int32] | None, seed:
 def _library(
     flat: NDArray[np.uint32], phases: NDArray[np.int32], axis: Any, beam_kev: float, seed: int
 ) -> SpectrumLibrary:
-    """Return a library of sums of pixels: single ones may hold too few counts to teach anything."""
+    """Return a library of some pixels of each phase."""
     rng = np.random.default_rng(seed)
     counts, labels = [], []
+    together = max(1, round(LIBRARY_COUNTS / max(1.0, float(np.median(flat.sum(axis=1)[phases > 0])))))
     for label in range(1, phases.max() + 1):
         pixels = rng.permutation(np.flatnonzero(phases == label))
-        for share in np.array_split(pixels, SPECTRA_OF_A_PHASE):
-            if len(share):
-                counts.append(flat[share].sum(axis=0))
-                labels.append(label)
+        for first in range(0, min(len(pixels), SPECTRA_OF_A_PHASE * together), together):
+            counts.append(flat[pixels[first : first + together]].sum(axis=0))
+            labels.append(label)
     return SpectrumLibrary(
         counts=np.array(counts, np.uint32),
         labels=np.array(labels, np.int32),
@@ -313,19 +319,20 @@ def survey_rows(quick: bool, seed: int) -> Iterator[Row]:
 def survey_line(row: Row) -> str:
     """Return the comparison for people."""
     return (
-        "{tiles} tiles, {fields} fields, {spots} spots: beam {beam_s:.0f} s, of these maps {map_s:.0f} s; all of it "
-        "{full_beam_s:.0f} s ({ratio:.0f}x); electrons {electrons:.3g} of {full_electrons:.3g} ({dose_ratio:.0f}x); "
+        "{tiles} tiles, {fields} fields, {spots} spots: beam {beam_s:.0f} s, of these maps {map_s:.0f} s; "
+        "all of it {full_beam_s:.0f} s ({ratio:.0f}x); electrons {electrons:.3g} of {full_electrons:.3g} "
+        "({dose_ratio:.0f}x); "
         "wrong in the maps {wrong:.2%}"
     ).format(**row)
 
 
 SURVEY_TEXT = """# Survey and map in one run
 
-The simulated dual-phase steel: {tiles} tiles of {fov:g} um, surveyed at 130 nm and 3.2 us, the regions around what is
-dark rescanned at 33 nm, and a sparse X-ray map of 130 nm pitch and {live:g} ms a point made in each of them
-(15 % of its points). Beside it what a conventional scan at 33 nm and a full map of the same pitch would take: the
-same dwell and live times at every point. Beam time as the driver declares it, without stage moves; dose in
-electrons over the whole area.
+The simulated dual-phase steel: {tiles} tiles of {fov:g} um, surveyed at 130 nm and 3.2 us, the regions
+around what is dark rescanned at 33 nm, and a sparse X-ray map of 130 nm pitch and {live:g} ms a point
+made in each of them (15 % of its points). Beside it what a conventional scan at 33 nm and a full map of
+the same pitch would take: the same dwell and live times at every point. Beam time as the driver
+declares it, without stage moves; dose in electrons over the whole area.
 
 | | survey and maps | conventional scan and full map | ratio |
 |---|---|---|---|
@@ -333,8 +340,8 @@ electrons over the whole area.
 | electrons | {electrons:.3g} | {full_electrons:.3g} | {dose_ratio:.0f} |
 | spectra | {spots} | {full_spots} | {spot_ratio:.0f} |
 
-{fields} fields were mapped; {wrong:.2%} of their pixels have another phase than the specimen in truth (labels by
-the likelihood classifier, maps from 15 % of the points).
+{fields} fields were mapped; {wrong:.2%} of their pixels have another phase than the specimen in truth
+(labels by the likelihood classifier, maps from 15 % of the points).
 
 {made_by}
 """

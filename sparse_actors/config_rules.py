@@ -224,8 +224,8 @@ def _dose(config: Config) -> Iterator[str]:
         if before + spot > limit:
             yield (
                 f"limits.max_dose_e_per_nm2 = {limit:g}: a spectrum of {longest_ms:g} ms on a point of "
-                f"{field_nm / eds.grid_px[0]:.4g} nm takes {spot:.4g}, after {before:.4g} by scans; measure it "
-                "shorter, or on a coarser eds.grid_px"
+                f"{field_nm / eds.grid_px[0]:.4g} nm takes {spot:.4g}, after {before:.4g} by scans; "
+                "measure it shorter, or on a coarser eds.grid_px"
             )
 
 

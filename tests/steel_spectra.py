@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from sparse_actors.models.spectrum_library import SpectrumLibrary
 
 from sparse_actors import plugins
 from sparse_actors.geometry import PixelBox
-from sparse_actors.models.spectrum_library import SpectrumLibrary
 
 PHASES = ("matrix", "islands", "void", "MnS", "oxide")
 

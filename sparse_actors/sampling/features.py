@@ -41,7 +41,7 @@ REPEATED_FOR_LABELS = (25, 27)
 """Terms that labels do without: f_4^2 and f_5^2."""
 
 EQUAL_VOTES = 1e-12
-"""Relative difference up to which sums of weights are equal; 1 + 1/5 and 1 + 1/10 + 1/10 differ by rounding."""
+"""Relative difference up to which sums of weights are equal; rounding parts 1 + 1/5 and 1 + 1/10 + 1/10."""
 
 Scratch = NDArray[np.float64]
 """(NEIGHBOURS, 3), overwritten."""

@@ -279,14 +279,17 @@ class NewPhases:
         amounts, _ = nnls((shapes * weight).T, sums * weight)
         model = amounts @ shapes
         variance = model + (self._spread * model) ** 2
+        named = len(self._known) - len(self._accepted)
+        measured = [*(accepted for _, accepted in self._accepted), *others]
+        for amount, other in zip(amounts[named:], measured, strict=False):
+            variance += amount**2 * other.sums / other.sums.sum() ** 2
         for amount, other in zip(amounts[len(self._known) :], others, strict=False):
             # Of two groups alike the larger is the phase, the smaller its imperfect copy.
             if amount > MOST_OF * total and other.sums.sum() < total:
                 return np.inf, ()
-            variance += amount**2 * other.sums / other.sums.sum() ** 2
         used = model > LEAST_EXPECTED
         misfit = ((sums[used] - model[used]) ** 2 / variance[used]).sum() - used.sum() + len(shapes)
-        labels = [*range(1, len(self._known) + 1), *(FITS_NONE for _ in others)]
+        labels = [*range(1, named + 1), *(label for label, _ in self._accepted), *(FITS_NONE for _ in others)]
         parts = {label for label, amount in zip(labels, amounts, strict=False) if amount > SOME_OF * total}
         return float(misfit / np.sqrt((2 + 1 / model[used]).sum())), tuple(sorted(parts))
 
