@@ -95,15 +95,14 @@ class Detector:
         """
         counted = photons * self.efficiency(energy_kev)
         escaped = counted * _escape_share(energy_kev)
-        edges_kev = axis.offset_kev + axis.scale_kev * np.arange(axis.channels + 1)
+        edges_kev = axis.offset_kev + axis.scale_kev * np.arange(axis.channels + 1, dtype=np.float64)
         every_kev = np.concatenate([energy_kev, energy_kev - SILICON_KA_KEV])
         every = np.concatenate([counted - escaped, escaped])
         usable = every_kev > 0
         energy_kev, counted = every_kev[usable], every[usable]
-        spectrum = np.asarray(
-            _spread(energy_kev, counted * (1 - self.tail), self.sigma_kev(energy_kev), edges_kev)
-            + _fall_off(energy_kev, counted * self.tail, self.tail_kev, edges_kev)
-        )
+        spectrum = np.zeros(axis.channels)
+        spectrum += _spread(energy_kev, counted * (1 - self.tail), self.sigma_kev(energy_kev), edges_kev)
+        spectrum += _fall_off(energy_kev, counted * self.tail, self.tail_kev, edges_kev)
         return self._with_artefacts(spectrum, edges_kev)
 
     def _with_artefacts(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -15,16 +14,11 @@ from scipy.optimize import nnls
 from sparse_actors.contracts.spectra import EnergyAxis
 
 from .detector_response import Detector
-from .physics import LOWEST_KEV, Beam, bremsstrahlung, characteristic
+from .element_templates import CANDIDATES, LOWEST_LINE_KEV, Family, element_templates
+from .physics import Beam
 
 Floats = NDArray[np.float64]
 
-CANDIDATES = tuple(z for z in range(6, 93) if z not in (10, 18, 36, 43, 54, 61, *range(84, 90), 91))
-"""Carbon to uranium, without noble gases and what has no stable isotope, other than Th and U."""
-CONTINUUM = (6, 13, 26, 47, 82)
-"""Elements whose bremsstrahlung, added up, makes the continuum of an unknown specimen."""
-LOWEST_LINE_KEV, LOWEST_OUTER_KEV = 0.2, 0.4
-"""L and M lines below 0.4 keV are too weak to tell from carbon, which is on everything."""
 LEAST_SHARE = 0.004
 """Elements with a smaller share of the counts are below what the model of the others is good for."""
 TOLERANCE = 0.03
@@ -61,20 +55,6 @@ class ElementMatch:
     """Families of lines, strongest first, as HyperSpy names them: `Fe_Ka`, `Fe_La`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """The lines of one shell of a pure element, per electron."""
-
-    atomic_number: int
-    shell: str
-    hardest_kev: float
-    expected: Floats
-
-    @property
-    def name(self) -> str:
-        return f"{xraylib.AtomicNumberToSymbol(self.atomic_number)}_{self.shell}a"
-
-
 def match_elements(
     counts: NDArray[np.integer | np.floating],
     axis: EnergyAxis,
@@ -98,7 +78,7 @@ def match_elements(
     least_score
         Elements below are left out.
     """
-    families, continuum = _templates(axis, Beam(beam_kev, takeoff_deg), detector or Detector())
+    families, continuum = element_templates(axis, Beam(beam_kev, takeoff_deg), detector or Detector())
     inside = (axis.energies_kev > LOWEST_LINE_KEV) & (axis.energies_kev < beam_kev)
     measured = np.asarray(counts, dtype=np.float64)
     for _ in range(2):
@@ -108,31 +88,6 @@ def match_elements(
     return fit.matches(fit.search(least_score), least_score)
 
 
-@cache
-def _templates(axis: EnergyAxis, beam: Beam, detector: Detector) -> tuple[tuple[_Family, ...], Floats]:
-    """Return the families of every candidate and the (continua, channels)."""
-    families = []
-    for z in CANDIDATES:
-        lines = characteristic({z: 1.0}, beam)
-        for shell in "KLM":
-            chosen = [(energy, photons) for _, name, energy, photons in lines if name[0] == shell]
-            if not chosen:
-                continue
-            energy_kev, photons = np.array(chosen).T
-            strong = energy_kev[photons > 0.2 * photons.max()]
-            expected = detector.respond(energy_kev, photons, axis)
-            lowest_kev = LOWEST_LINE_KEV if shell == "K" else LOWEST_OUTER_KEV
-            if strong.max() > lowest_kev and expected.sum() > 0:
-                families.append(_Family(z, shell, float(strong.max()), expected))
-    centres = axis.energies_kev + axis.scale_kev / 2
-    centres = centres[(centres > LOWEST_KEV) & (centres < beam.kev)]
-    continuum = [
-        detector.respond(centres, bremsstrahlung({z: 1.0}, beam, centres) * axis.scale_kev, axis)
-        for z in CONTINUUM
-    ]
-    return tuple(families), np.array(continuum)
-
-
 class _Fit:
     """Weighted non-negative least squares of one spectrum, element by element."""
 
@@ -140,7 +95,7 @@ class _Fit:
         self,
         measured: Floats,
         inside: NDArray[np.bool_],
-        families: tuple[_Family, ...],
+        families: tuple[Family, ...],
         continuum: Floats,
         axis: EnergyAxis,
     ) -> None:

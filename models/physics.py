@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import xraylib
@@ -225,7 +226,7 @@ def _ionised_depth(fractions: Mapping[int, float], beam_kev: float, edge_kev: Fl
 
     R ∫ Q(E) / (-dE/d(rho s)) dE / Q(E0), from the edge to the beam's energy.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(24)
+    nodes, weights = _gauss_legendre()
     half = (beam_kev - edge_kev) / 2
     energy = edge_kev[:, None] + half[:, None] * (1 + nodes)
     along = _ionisation(energy, edge_kev[:, None]) / _stopping(fractions, energy)
@@ -233,6 +234,12 @@ def _ionised_depth(fractions: Mapping[int, float], beam_kev: float, edge_kev: Fl
     kept = _kept(_mean_root_z(fractions), beam_kev / edge_kev)
     depth: Floats = kept * half * (along @ weights) / first
     return depth
+
+
+@cache
+def _gauss_legendre() -> tuple[Floats, Floats]:
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    return nodes, weights
 
 
 def _kept(z: float, overvoltage: Floats) -> Floats:

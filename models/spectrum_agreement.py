@@ -63,9 +63,10 @@ def agreement(
     inside = (axis.energies_kev > lowest_kev) & (axis.energies_kev < beam.kev)
     measured = counts[inside] / counts[inside].sum()
     compared = []
+    edges_kev = np.append(axis.energies_kev, axis.energies_kev[-1] + axis.scale_kev)
+    below = np.append(0, np.cumsum(simulate(composition, beam=beam, axis=axis, detector=detector)))
     for shift_kev in CALIBRATION_KEV:
-        shifted = replace(axis, offset_kev=axis.offset_kev + float(shift_kev))
-        expected = simulate(composition, beam=beam, axis=shifted, detector=detector)[inside]
+        expected = np.diff(np.interp(edges_kev + shift_kev, edges_kev, below))[inside]
         expected /= expected.sum()
         compared.append((float(np.abs(expected - measured).sum() / 2), float(shift_kev), expected))
     misplaced, shift_kev, expected = min(compared, key=lambda one: one[0])

@@ -119,7 +119,7 @@ how good the map is. The library is made of 24 spectra of each phase of the refe
 which of the lines of Al and Cu is the stronger), single pixels or sums of about 2000 counts. Batches
 hold ten points, a fortieth of a second of beam time each.
 
-| spectrum image | counts a pixel | full map = reference | 95 % of full map | 99 % | 95 % of reference | 99 % |
+| spectrum image | counts a pixel | full map = reference | 95 % of full map | 99 % | 95 % of ref. | 99 % |
 |---|---|---|---|---|---|---|
 """
 
