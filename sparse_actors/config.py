@@ -182,7 +182,7 @@ class RegionsTable(Table):
 class EdsTable(Table):
     """X-ray maps of phases, by spectra at single points chosen as the map grows."""
 
-    where: Literal["field", "regions"]
+    where: Literal["field", "regions"] = Field(examples=["field"])
     """map whole tiles without a survey, or the regions that the survey found"""
     grid_px: Size = Field(examples=[(256, 256)])
     """[width, height]: the points of a map that would fill the whole field of view"""

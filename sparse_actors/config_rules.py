@@ -211,12 +211,13 @@ def _dose(config: Config) -> Iterator[str]:
         dose_e_per_nm2(current_pa, scan.dwell_ns, field_nm / scan.size_px[0])
         for scan in (config.scan.fast, config.scan.analysis)
     )
-    if fast + analysis > limit:
+    eds = config.eds
+    is_surveyed = eds is None or eds.where == "regions"
+    if is_surveyed and fast + analysis > limit:
         yield (
             f"limits.max_dose_e_per_nm2 = {limit:g}: expected at least {fast + analysis:.4g}, one fast scan "
             f"({fast:.4g}) and one rescan ({analysis:.4g}); with less nothing would be rescanned"
         )
-    eds = config.eds
     if eds is not None:
         longest_ms = eds.live_time_ms if eds.live_time_range_ms is None else eds.live_time_range_ms[1]
         spot = dose_e_per_nm2(current_pa, longest_ms * 1e6, field_nm / eds.grid_px[0])
@@ -245,6 +246,14 @@ def _detector(config: Config) -> Iterator[str]:
 def _classifier(config: Config) -> Iterator[str]:
     if config.eds is not None:
         yield from plugins.check("classifier", config.eds.classifier, config.eds.options)
+
+
+def _sampler(config: Config) -> Iterator[str]:
+    if config.eds is not None:
+        try:
+            config.eds.plan(seed=0, attempts=1)
+        except ConfigError as error:
+            yield from error.problems
 
 
 def _live_time(config: Config) -> Iterator[str]:
@@ -289,6 +298,7 @@ RULES: dict[Callable[[Config], Iterator[str]], tuple[Key, ...]] = {
     _driver: (plugins.NAME_KEY["microscope"], plugins.OPTIONS_KEY["microscope"]),
     _detector: (plugins.NAME_KEY["detector"], plugins.OPTIONS_KEY["detector"]),
     _classifier: (plugins.NAME_KEY["classifier"], plugins.OPTIONS_KEY["classifier"]),
+    _sampler: (("eds", "sampler"),),
     _live_time: (("eds", "live_time_ms"), ("eds", "live_time_range_ms")),
     _map_grid: (("eds", "grid_px"), _ANALYSIS),
 }

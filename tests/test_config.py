@@ -384,3 +384,48 @@ def test_the_schema_describes_every_key_with_its_unit():
     dwell = tables["ScanTable"]["properties"]["dwell_ns"]
     assert "nanoseconds" in dwell["description"]
     assert dwell["exclusiveMinimum"] == 0
+
+
+EDS = """
+[eds]
+where = "field"
+grid_px = [384, 256]
+live_time_ms = 5.0
+classifier = "stand_ins:Teller"
+"""
+
+
+@pytest.fixture
+def teller(stand_ins):
+    class Teller:
+        def __init__(self, share: float = 0.5) -> None: ...
+        def classify(self, counts, live_time_s, axis): ...
+
+    sys.modules["stand_ins"].Teller = Teller
+
+
+@pytest.mark.usefixtures("teller")
+def test_a_map_is_planned_from_its_table():
+    config = parse_config(GOOD + EDS)
+    assert config.eds.plan(seed=3, attempts=2).live_time_s == 0.005
+    assert parse_config(config.to_toml()) == config
+
+
+@pytest.mark.usefixtures("teller")
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("where", ""),
+        ("where", '"both"'),
+        ("grid_px", "[300, 300]"),
+        ("sampler", '"no such file.json"'),
+        ("live_time_range_ms", "[10.0, 20.0]"),
+        ("options", "{ shar = 1.0 }"),
+    ],
+)
+def test_what_is_wrong_with_a_map_is_told_by_its_key(key, value):
+    kept = [line for line in EDS.splitlines(keepends=True) if not line.startswith(f"{key} ")]
+    text = "".join(kept) + (f"{key} = {value}\n" if value else "")
+    with pytest.raises(ConfigError) as caught:
+        parse_config(GOOD + text)
+    assert any(problem.startswith(f"eds.{key}") for problem in caught.value.problems), caught.value.problems

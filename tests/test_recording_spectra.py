@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 
 from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.errors import JournalError
-from sparse_actors.geometry import TileIndex
-from sparse_actors.messages import FieldId, SpectraMeasured
+from sparse_actors.geometry import PixelBox, TileIndex
+from sparse_actors.messages import FieldId, MapField, SpectraMeasured
+from sparse_actors.recording.packed_spectra import PackedSpectra, pack_spectra
 from sparse_actors.recording.spectra import ROWS, SpectraStore
 
 AXIS = EnergyAxis(channels=16, offset_kev=-0.1, scale_kev=0.01)
@@ -117,3 +119,30 @@ def test_a_full_disk_refuses_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="full"):
         SpectraStore(tmp_path, full).write(batch(0))
     assert not list(tmp_path.rglob("*.h5"))
+
+
+def test_a_slab_that_is_gone_does_not_keep_new_spectra_from_being_written(tmp_path: Path) -> None:
+    store = SpectraStore(tmp_path)
+    lost = store.write(batch(0))
+    store.folder.slab(lost.slab).unlink()
+    again = SpectraStore(tmp_path)
+    again.learn(lost)
+    fact = again.write(batch(1))
+    assert (again.read(fact)[0] == batch(1).counts).all()
+    with pytest.raises(JournalError):
+        again.read(lost)
+
+
+def test_spectra_are_read_from_the_packed_file_once_their_slab_is_gone(tmp_path: Path) -> None:
+    store = SpectraStore(tmp_path)
+    points = np.array([[3, 4], [5, 4], [3, 9]])
+    measured = replace(batch(0, n=3), points_px=points)
+    fact = store.write(measured)
+    field = MapField(FIELD, PixelBox(0, 0, 64, 64), (64, 64))
+    pack_spectra(store.folder.packed_spectra, {field: [fact]}, store.read)
+    store.folder.slab(fact.slab).unlink()
+    assert (SpectraStore(tmp_path).read(fact)[0] == measured.counts).all()
+    store.folder.packed_spectra.write_bytes(b"garbage")
+    assert not PackedSpectra(store.folder.packed_spectra).holds([fact])
+    with pytest.raises(JournalError):
+        SpectraStore(tmp_path).read(fact)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import structlog
@@ -122,6 +122,7 @@ class MicroscopeActor:
         self._exposed: dict[ScanId | tuple[FieldId, int], int] = {}
         """The last attempt at each exposure."""
         self._is_prepared = False
+        self._spectrum_type: np.dtype[Any] | None = None
 
     def handle(self, message: MicroscopeOrder) -> Iterator[Message]:
         """Carry out one order; an exposure ordered twice, or again and then late, is made once."""
@@ -264,6 +265,12 @@ class MicroscopeActor:
         if not isinstance(spectra, Spectra) or spectra.counts.shape != wanted:
             came = spectra.counts.shape if isinstance(spectra, Spectra) else type(spectra).__name__
             raise MicroscopeError(f"{self._driver.name} returned {came}, expected spectra {wanted}")
+        self._spectrum_type = self._spectrum_type or spectra.counts.dtype
+        if spectra.counts.dtype != self._spectrum_type or not (spectra.live_time_s > 0).all():
+            raise MicroscopeError(
+                f"{self._driver.name} returned counts of {spectra.counts.dtype} and live times from "
+                f"{spectra.live_time_s.min():g} s, expected {self._spectrum_type} and times above 0"
+            )
         return SpectraMeasured(
             field=order.field,
             batch=order.batch,

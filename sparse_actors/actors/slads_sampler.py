@@ -6,6 +6,7 @@ order; see `sampling.field_map`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -65,7 +66,10 @@ class _Open:
     attempt: int = 0
     """Of measuring it."""
     spectra: SpectraMeasured | SpectraReloaded | None = None
+    attempts: int = 0
+    """How often it was given to a classifier."""
     classifications: int = 0
+    """The number of the last time."""
     classified: ClassificationReturned | None = None
 
 
@@ -108,6 +112,7 @@ class SladsSampler:
         self._map: FieldMap | None = None
         self._last: FieldMapped | None = None
         self._open: dict[int, _Open] = {}
+        self._classifications: Counter[tuple[FieldId, int]] = Counter()
         self._is_beam_lost = False
         self._lost_in_a_row = 0
         self._shown_points = 0
@@ -241,7 +246,8 @@ class SladsSampler:
         assert self._map is not None  # noqa: S101  for the type checker: there are no batches without a map
         del self._open[number]
         beam_s = recorded.finished_s - recorded.started_s
-        if entry.spectra is None or not self._plan.finds_phases:
+        is_lost = not labelled.worker  # no classifier saw it: it tells nothing of new phases
+        if entry.spectra is None or is_lost or not self._plan.finds_phases:
             self._map.learn(number, labelled.labels, labelled.confidence, beam_s)
         else:
             labels, found = self._look_for_phases(entry.spectra, labelled.labels)
@@ -367,7 +373,10 @@ class SladsSampler:
     def _order_classification(
         self, entry: _Open, spectra: SpectraMeasured | SpectraReloaded
     ) -> Iterator[Effect]:
-        entry.classifications += 1
+        key = spectra.field, spectra.batch
+        self._classifications[key] += 1  # over all tries at the field: no two are mistaken for one doubled
+        entry.attempts += 1
+        entry.classifications = self._classifications[key]
         yield ClassifySpectra(
             field=spectra.field,
             batch=spectra.batch,
@@ -379,7 +388,7 @@ class SladsSampler:
         yield self._reminder("classify", entry, entry.classifications)
 
     def _not_classified(self, entry: _Open, lost: ClassificationLost) -> Iterator[Effect]:
-        if entry.spectra is not None and entry.classifications < TRIES:
+        if entry.spectra is not None and entry.attempts < TRIES:
             yield from self._order_classification(entry, entry.spectra)
             return
         self._lost_in_a_row += 1

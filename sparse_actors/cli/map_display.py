@@ -49,7 +49,7 @@ def map_rows(maps: MapFigures) -> Iterator[tuple[str, str]]:
     share = f", {maps.points_done / maps.grid_points:.1%} of the grid" if maps.grid_points else ""
     yield "points measured", f"{maps.points_done}{share}"
     if maps.points_without_phase:
-        yield "spectra of no phase", str(maps.points_without_phase)
+        yield "not of a known phase", str(maps.points_without_phase)
     if maps.phases:
         yield "phases", ", ".join(shares(maps, len(maps.phases)))
     for phase in maps.new_phases:

@@ -167,11 +167,14 @@ class _Skills:
         started_s = time.perf_counter()
         result = self._classifier.classify(job.counts, job.live_time_s, job.axis)
         elapsed_s = time.perf_counter() - started_s
+        classes = jobs.checked_classes(result, len(job.counts))
+        if self.phases and classes.labels.max(initial=0) > len(self.phases):
+            raise ClassifierError(f"label {classes.labels.max()} of {len(self.phases)} phases")
         return ClassificationReturned(
             field=job.field,
             batch=job.batch,
             attempt=job.attempt,
-            classes=jobs.checked_classes(result, len(job.counts)),
+            classes=classes,
             worker="",
             elapsed_s=elapsed_s,
         )

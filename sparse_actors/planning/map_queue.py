@@ -100,13 +100,13 @@ class MapQueue:
     def _boxes(self, tile: TileIndex, grid_px: tuple[int, int]) -> list[PixelBox]:
         """Return the regions of a tile on the map grid; what one covers is not mapped in another too."""
         size_px = self._plan.analysis.size_px
-        boxes: list[PixelBox] = []
-        for part in self._plan.parts(tile):
-            for scan in self._state.regions.get(part, ()):
-                box = _on_grid(scan.box, size_px, grid_px)
-                if not any(other.contains(box) for other in boxes):
-                    boxes.append(box)
-        return boxes
+        boxes = [
+            _on_grid(scan.box, size_px, grid_px)
+            for part in self._plan.parts(tile)
+            for scan in self._state.regions.get(part, ())
+        ]
+        distinct = list(dict.fromkeys(boxes))
+        return [box for box in distinct if not any(o.contains(box) for o in distinct if o != box)]
 
 
 def _on_grid(box: PixelBox, size_px: tuple[int, int], grid_px: tuple[int, int]) -> PixelBox:

@@ -22,8 +22,6 @@ from sparse_actors.messages import (
     WorkerJoined,
 )
 
-from .packed_spectra import PackedSpectra
-from .run_folder import RunFolder
 from .spectra import SpectraStore
 
 
@@ -98,7 +96,4 @@ class MapRecord:
         JournalError
             They are missing, or not those that were recorded.
         """
-        folder = RunFolder(self.folder)
-        if folder.slab(recorded.slab).exists():
-            return SpectraStore(self.folder).read(recorded)
-        return PackedSpectra(folder.packed_spectra).read(recorded)
+        return SpectraStore(self.folder).read(recorded)

@@ -75,8 +75,11 @@ class PackedSpectra:
         """Whether the file was made of exactly these batches."""
         if not self.path.exists():
             return False
-        with h5py.File(self.path, "r") as file:
-            found: list[str] = file["batches"].asstr()[()].tolist()
+        try:
+            with h5py.File(self.path, "r") as file:
+                found: list[str] = file["batches"].asstr()[()].tolist()
+        except (OSError, *DAMAGE):
+            return False
         return found == _names(batches)
 
 

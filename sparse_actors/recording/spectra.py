@@ -24,6 +24,7 @@ from sparse_actors.errors import JournalError
 from sparse_actors.messages import FieldId, SpectraMeasured, SpectraRecorded
 
 from . import disk
+from .packed_spectra import PackedSpectra
 from .run_folder import RunFolder
 from .slabs import DAMAGE, create, room
 
@@ -84,7 +85,10 @@ class SpectraStore:
         name, first = self._ends.get(measured.field, ("", 0))
         number = int(name[-4:]) if name else -1
         dtype = measured.counts.dtype.newbyteorder("<")
-        slab = self._slab(name) if name else None
+        try:
+            slab = self._slab(name) if name else None
+        except JournalError:
+            slab = None  # gone, or packed: what is new goes into a new one
         if slab is None or (slab.dtype, slab.axis) != (dtype, measured.axis) or first + n > slab.rows:
             name, first = f"{measured.field}-spectra{number + 1:04d}", 0
             slab = self._create(name, measured, max(ROWS, n))
@@ -113,13 +117,16 @@ class SpectraStore:
         )
 
     def read(self, recorded: SpectraRecorded) -> tuple[NDArray[Any], EnergyAxis]:
-        """Return counts (n, channels), read-only and checked, and their energy axis.
+        """Return counts (n, channels), read-only and checked, and their energy axis; packed ones too.
 
         Raises
         ------
         JournalError
             The slab is missing or damaged, or the counts are not those whose checksum was journaled.
         """
+        is_packed = self.folder.packed_spectra.exists()
+        if is_packed and not self.folder.slab(recorded.slab).exists():
+            return PackedSpectra(self.folder.packed_spectra).read(recorded)
         slab, n = self._slab(recorded.slab), len(recorded.points_px)
         with slab.path.open("rb") as file:
             file.seek(slab.counts_offset + recorded.first * slab.row_bytes)

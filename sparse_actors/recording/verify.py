@@ -8,6 +8,7 @@ from pathlib import Path
 from sparse_actors.errors import JournalError
 
 from .packed import PackedFile
+from .packed_spectra import PackedSpectra
 from .run_record import RunRecord
 from .slabs import Slab
 from .store import check_pixels
@@ -73,6 +74,14 @@ def _check_images(record: RunRecord, report: VerifyReport) -> None:
 def _check_spectra(record: RunRecord, report: VerifyReport) -> None:
     good, problems = record.maps.readable()
     report.problems += problems
+    packed = PackedSpectra(record.folder.packed_spectra)
+    if packed.path.exists():
+        batches = [recorded for field_id in record.maps.mapped for recorded in good.get(field_id, ())]
+        for recorded in batches:
+            try:
+                packed.read(recorded)
+            except JournalError as error:
+                report.problems.append(str(error))
     report.spectra = sum(len(recorded.points_px) for of_field in good.values() for recorded in of_field)
 
 

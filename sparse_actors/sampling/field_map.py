@@ -172,7 +172,8 @@ class FieldMap:
         self, batch: Batch, labels: NDArray[np.int64], confidence: NDArray[np.float64], beam_s: float
     ) -> None:
         local = self._local(batch.points_px)
-        self._wrong.append((labels != self._sampler.predicted(local)) & (labels > 0))
+        # A point of no known phase is one more where the map is wrong.
+        self._wrong.append(labels != self._sampler.predicted(local))
         self._audits.append(batch.is_audit)
         self._sampler.tell(local, labels.astype(np.int32))
         self._told_points.append(batch.points_px)

@@ -183,7 +183,7 @@ class NewPhases:
         return self._shaped(np.add.reduceat(template, self._starts, dtype=np.float64))
 
     def _shaped(self, binned: Floats) -> Floats:
-        shape: Floats = binned / binned.sum()
+        shape: Floats = binned / max(float(binned.sum()), 1.0)
         return shape
 
     def _seat(self, member: int) -> None:

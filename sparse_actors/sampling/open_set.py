@@ -19,6 +19,8 @@ from sparse_actors.contracts.spectra import EnergyAxis
 
 from .new_phases import NewPhases, Proposal
 
+LEAST_COUNTS = 50
+"""A spectrum of fewer counts tells of no phase: it is like too many."""
 KNOWN_SPECTRA = 200
 """So many spectra of a phase make its template."""
 SPREAD = 0.1
@@ -87,9 +89,10 @@ class OpenSet:
         result = labels.copy()
         for label in np.unique(labels[labels > FITS_NONE]).tolist():
             self._learn(label, counts[labels == label])
-        for row in np.flatnonzero(labels == FITS_NONE).tolist():
+        tells = counts.sum(axis=1, dtype=np.int64) >= LEAST_COUNTS
+        for row in np.flatnonzero((labels == FITS_NONE) & tells).tolist():
             result[row] = self._groups.label_of(counts[row], FITS_NONE)
-        unknown = np.flatnonzero(result == FITS_NONE)
+        unknown = np.flatnonzero((result == FITS_NONE) & tells)
         if not len(unknown):
             return result, []
         self._groups.add(positions[unknown].tolist(), counts[unknown])

@@ -39,7 +39,9 @@ class Distortion:
     expected: float
     low: float
     high: float
-    """The truth lies between `low` and `high` with 95 % probability, above `high` with 2.5 %."""
+    """The truth lies between `low` and `high` with 95 % probability, above `high` with 2.5 %: in fields
+    like those simulated. Of particles a pixel or two across, which no border foretells, far more may be
+    missing than `high` says."""
 
 
 @dataclass(frozen=True, slots=True)
