@@ -26,6 +26,7 @@ import reproduce_idle_daemon
 import reproduce_map_runs
 import reproduce_slads
 import reproduce_spectra
+import reproduce_spectra_latency
 import reproduce_stopping
 from provenance import provenance, sentence
 
@@ -58,6 +59,9 @@ CASES = {
         reproduce_stopping.rows, reproduce_stopping.documents, reproduce_stopping.line, is_parallel=True
     ),
     "dose": Case(reproduce_spectra.dose_rows, reproduce_spectra.dose_documents, reproduce_spectra.dose_line),
+    "spectra-latency": Case(
+        reproduce_spectra_latency.rows, reproduce_spectra_latency.documents, reproduce_spectra_latency.line
+    ),
     "ill": Case(reproduce_spectra.ill_rows, reproduce_spectra.ill_documents, reproduce_spectra.ill_line),
     "eds-maps": Case(reproduce_eds_maps.rows, reproduce_eds_maps.documents, reproduce_eds_maps.line),
     "eds-maps-daemon": Case(
