@@ -1,7 +1,5 @@
 """When a map is good enough, and how much of it is estimated to be wrong."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +10,6 @@ from sparse_actors.sampling.stopping import (
     Distortion,
     Evidence,
     FilteredError,
-    Stopping,
     estimate,
     evidence,
     is_audit,
@@ -159,21 +156,3 @@ def test_a_threshold_is_the_mean_error_where_training_maps_got_good():
     assert learnt_threshold(runs, 0.01) == pytest.approx(0.2)
     with pytest.raises(ValueError, match="no training map reached"):
         learnt_threshold(runs, 1e-6)
-
-
-@pytest.mark.parametrize(
-    ("changed", "reason"),
-    [
-        ({}, ""),
-        ({"points": 100}, "points"),
-        ({"time_s": 60.0}, "time_s"),
-        ({"dose_e_per_nm2": 5.0}, "dose_e_per_nm2"),
-        ({"distortion": Distortion(0.001, 0.0, 0.01)}, "distortion"),
-        ({"distortion": Distortion(0.001, 0.0, 0.0101)}, ""),
-    ],
-)
-def test_a_map_ends_at_the_first_limit_reached(changed, reason):
-    limits = Stopping(points=100, time_s=60.0, dose_e_per_nm2=5.0, distortion=0.01)
-    now = {"points": 99, "time_s": 59.9, "dose_e_per_nm2": 4.9, "distortion": None}
-    assert limits.reason(**{**now, **changed}) == reason
-    assert Stopping().reason(points=10**9, time_s=math.inf, dose_e_per_nm2=math.inf, distortion=None) == ""

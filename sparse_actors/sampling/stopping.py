@@ -189,28 +189,3 @@ def learnt_threshold(
     if not reached:
         raise ValueError(f"no training map reached a distortion of {distortion}")
     return float(np.mean(reached))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stopping:
-    """What ends a map; None: does not."""
-
-    points: int | None = None
-    time_s: float | None = None
-    dose_e_per_nm2: float | None = None
-    distortion: float | None = None
-    """The map ends when no more than this share of its pixels is wrong with 97.5 % probability."""
-
-    def reason(
-        self, *, points: int, time_s: float, dose_e_per_nm2: float, distortion: Distortion | None
-    ) -> str:
-        """Return the first limit that is reached, by the name of its field; empty while there is none."""
-        reached = {
-            "points": self.points is not None and points >= self.points,
-            "time_s": self.time_s is not None and time_s >= self.time_s,
-            "dose_e_per_nm2": self.dose_e_per_nm2 is not None and dose_e_per_nm2 >= self.dose_e_per_nm2,
-            "distortion": self.distortion is not None
-            and distortion is not None
-            and distortion.high <= self.distortion,
-        }
-        return next((name for name, is_reached in reached.items() if is_reached), "")
