@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "dose": BASE,
     "planning": BASE | {"contracts", "messages", "dose"},
     "sampling": BASE | {"contracts"},
+    "evaluation": BASE | {"contracts", "messages", "detection", "planning", "recording"},
     "actors": BASE | {"contracts", "messages", "planning", "sampling"},
     "runtime": BASE | {"messages"},
     "network": BASE | {"contracts", "messages", "wire", "plugins"},
