@@ -185,8 +185,8 @@ def line(row: Row) -> str:
 def documents(found: list[Row], made_by: str) -> dict[str, str]:
     """Return the page on the audit."""
     coverage = (
-        "| {tiles} | {sites} | {true_recall_mean:.1%} | {windows} | {seen_mean:.1f} | {held:.1%} | {too_low:.1%} "
-        "| {too_high:.1%} | {missed_bias:+.1%} | {low_median:.1%} to {high_median:.1%} |"
+        "| {tiles} | {sites} | {true_recall_mean:.1%} | {windows} | {seen_mean:.1f} | {held:.1%} "
+        "| {too_low:.1%} | {too_high:.1%} | {missed_bias:+.1%} | {low_median:.1%} to {high_median:.1%} |"
     )
     cost = "| {windows} | {area:.2%} | {audit_s:.1f} | {share:.2%} |"
     table = [coverage.format(**row) for row in found if row["what"] == "coverage"]
