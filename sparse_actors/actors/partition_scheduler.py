@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import ClassVar, Literal
 
 from sparse_actors.geometry import PartitionId, TileIndex
-from sparse_actors.imaging import ScanTiming
 from sparse_actors.messages import (
     ActorFailed,
     ConfirmRecorded,
@@ -31,7 +29,6 @@ from sparse_actors.messages import (
     ReserveStorage,
     ResetMicroscope,
     Scan,
-    ScanArea,
     ScanId,
     ScanMissed,
     SpectraRecorded,
@@ -42,10 +39,9 @@ from sparse_actors.messages import (
     TimingLearned,
 )
 from sparse_actors.planning.detection_watch import DetectionWatch
-from sparse_actors.planning.dose import DoseBook
+from sparse_actors.planning.exposures import Exposures
 from sparse_actors.planning.map_queue import MapQueue
 from sparse_actors.planning.run_ending import Cause, Outcome, RunEnding, what_is_missing
-from sparse_actors.planning.scan_order import next_step
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.planning.unanswered import ANSWER_S, MakeOrder, Unanswered
@@ -98,7 +94,7 @@ class PartitionScheduler:
     def __init__(self, plan: SurveyPlan, history: Iterable[Message]) -> None:
         self._plan = plan
         self._state = SurveyState(plan)
-        self._doses = DoseBook(plan)
+        self._exposures = Exposures(plan, self._state)
         self._detections = DetectionWatch(plan, self._state)
         self._maps = MapQueue(plan, self._state)
         for fact in history:
@@ -109,14 +105,10 @@ class PartitionScheduler:
         self._microscope_busy_with: str | None = None
         self._microscope: MicroscopePrepared | None = None
         self._is_restored = False
-        self._timing: ScanTiming | None = None
         self._tile: TileIndex | None = None  # to be surveyed
         self._at: TileIndex | None = None  # in the field of view
-        self._in_flight: dict[ScanId, int] = {}  # bytes
         self._idle_cause: str | None = None
         self._missed_in_a_row = 0
-        self._failures: Counter[ScanId] = Counter()
-        self._exposures_ordered: Counter[ScanId] = Counter()
 
     def begin(self) -> Iterator[Effect]:
         """Take up the survey where the history leaves it; the microscope is left alone if nothing is left."""
@@ -136,7 +128,7 @@ class PartitionScheduler:
         yield from self._go_on()
 
     def _fold(self, fact: Message) -> None:
-        for fold in (self._state, self._doses, self._maps):
+        for fold in (self._state, self._exposures, self._maps):
             fold.learn(fact)
 
     # -- facts ------------------------------------------------------------------------------
@@ -145,12 +137,12 @@ class PartitionScheduler:
         match message:
             case MicroscopePrepared():
                 self._microscope, self._is_restored = message, False
-                self._timing = self._timing or self._plan.timing or message.capabilities.limits.timing
+                self._exposures.time_by(message)
                 self._microscope_answered("prepare")
                 if problems := self._plan.problems_with(message, self._state.pixel_type):
                     self._end("failed", "; ".join(problems), "microscope")
-            case TimingLearned(timing=timing):
-                self._timing = timing
+            case TimingLearned():
+                self._exposures.time_by(message)
             case TileReached(tile=tile):
                 self._microscope_answered(f"move {tile}")
                 self._at = tile
@@ -173,7 +165,7 @@ class PartitionScheduler:
                 self._detections.learn(message)
             case RegionsPlanned(partition=partition):
                 self._unanswered.answered(f"detect {partition}")
-                self._release(ScanId(partition))
+                self._exposures.release(ScanId(partition))
                 yield from self._reserve_regions(self._state.regions[partition])
                 yield from self._finish_tile(partition.tile)
             case ActorFailed():
@@ -194,7 +186,7 @@ class PartitionScheduler:
         self._microscope_answered(f"scan {scan.id}")
         self._missed_in_a_row = 0
         if scan.id not in self._state.recorded:
-            self._in_flight[scan.id] = size_bytes
+            self._exposures.came(scan.id, size_bytes)
             yield from self._unanswered.wait(
                 f"record {scan.id}", lambda _: ConfirmRecorded(scan_id=scan.id), order_now=False
             )
@@ -205,16 +197,10 @@ class PartitionScheduler:
         # Pixels on disk answer the order to scan, even if the news of the scan itself got lost.
         self._microscope_answered(f"scan {scan_id}")
         self._unanswered.answered(f"record {scan_id}")
-        self._release(scan_id)
+        self._exposures.release(scan_id)
         if scan_id.is_fast and scan_id.partition not in self._state.regions:
             yield from self._await_detection(scan_id.partition, order_now=False)
         yield from self._finish_tile(scan_id.partition.tile)
-
-    def _release(self, scan_id: ScanId) -> None:
-        """Take an image off the budget once it is neither needed for the disk nor for detection."""
-        is_detected = not scan_id.is_fast or scan_id.partition in self._state.regions
-        if is_detected and self._state.is_stored(scan_id):
-            self._in_flight.pop(scan_id, None)
 
     def _await_detection(self, part: PartitionId, *, order_now: bool) -> Iterator[Effect]:
         """Wait for the regions of a partition or seam; ask for its detection only if nobody else does."""
@@ -230,10 +216,10 @@ class PartitionScheduler:
             self._microscope_answered(name)
             if self._state.is_settled(failed.scan_id):
                 return
-            self._failures[failed.scan_id] += 1
-            if self._failures[failed.scan_id] >= self._plan.scan_attempts or not failed.is_retryable:
+            failures = self._exposures.failed(failed.scan_id)
+            if failures >= self._plan.scan_attempts or not failed.is_retryable:
                 yield from self._give_up(failed.scan_id, failed.reason)
-            elif self._failures[failed.scan_id] > 1:
+            elif failures > 1:
                 # Once is an accident; twice, and the connection or the stage is made sure of.
                 self._microscope = None
         else:
@@ -249,7 +235,7 @@ class PartitionScheduler:
     def _give_up(self, scan_id: ScanId, reason: str, *, is_fault: bool = True) -> Iterator[Effect]:
         missed = ScanMissed(scan_id=scan_id, reason=reason)
         self._state.learn(missed)
-        self._in_flight.pop(scan_id, None)
+        self._exposures.drop(scan_id)
         yield missed
         self._missed_in_a_row += is_fault
         if self._missed_in_a_row >= MISSES_IN_A_ROW:
@@ -262,10 +248,9 @@ class PartitionScheduler:
             self._unanswered.drop("record", "storage")
         elif failed.scan_id is not None and failed.scan_id not in self._state.recorded:
             self._unanswered.answered(f"record {failed.scan_id}")
-            self._in_flight.pop(failed.scan_id, None)
+            self._exposures.drop(failed.scan_id)
             self._state.forget(failed.scan_id)
-            self._failures[failed.scan_id] += 1
-            if self._failures[failed.scan_id] >= self._plan.scan_attempts:
+            if self._exposures.failed(failed.scan_id) >= self._plan.scan_attempts:
                 yield from self._give_up(failed.scan_id, failed.reason)
             elif failed.scan_id.partition.tile != self._tile:
                 # The stage has moved on: come back for it.
@@ -314,25 +299,14 @@ class PartitionScheduler:
         if tile != self._at:
             yield from self._move_to(tile)
             return
-        fast = self._state.fast_left(tile)
-        regions = self._state.regions_left(tile).values()
-        ready = (scan for scan in regions if scan.id in self._state.reserved)
         pending = self._state.undetected(tile)
         for part in pending:  # of seams the images are there without asking if all were made just now
-            is_there = all(self._exposures_ordered[scan.id] for scan in self._plan.fast_scans(tile))
+            is_there = self._exposures.are_ordered(self._plan.fast_scans(tile))
             is_lost = self._state.images_of(part) is None
             yield from self._await_detection(part, order_now=is_lost or not is_there)
-        step = next_step(
-            fast_left=len(fast),
-            ready_s=map(self._duration_s, ready),
-            pending=len(pending),
-            detection_s=self._detections.longest_s,
-            policy=self._plan.scan_order,
-        )
-        if step == "rescan":
-            yield from self._expose(next(scan for scan in regions if scan.id in self._state.reserved))
-        elif step == "fast":
-            yield from self._expose(fast[0])
+        scan = self._exposures.next(tile, self._detections.longest_s)
+        if scan is not None:
+            yield from self._expose(scan)
         elif pending:
             yield from self._idle("detection")
         else:
@@ -408,26 +382,14 @@ class PartitionScheduler:
         )
 
     def _expose(self, scan: Scan) -> Iterator[Effect]:
-        if scan.id not in self._state.reserved:
-            yield from self._idle("storage")
-        elif sum(self._in_flight.values()) > self._plan.in_flight_bytes:
-            yield from self._idle("budget")
-        elif not self._doses.allows(scan):
+        obstacle = self._exposures.obstacle(scan)
+        if obstacle == "dose":
             yield from self._give_up(scan.id, TOO_MUCH_DOSE, is_fault=False)
+        elif obstacle:
+            yield from self._idle(obstacle)
         else:
-            within_s = 30 + 3 * self._duration_s(scan)
-
-            def order(_: int) -> Message:
-                # Counted over all orders for this scan: no two are mistaken for one delivered twice.
-                self._exposures_ordered[scan.id] += 1
-                area = ScanArea(scan=scan, attempt=self._exposures_ordered[scan.id])
-                self._doses.learn(area)
-                return area
-
-            yield from self._command(f"scan {scan.id}", order, within_s, scan)
-
-    def _duration_s(self, scan: Scan) -> float:
-        return (self._timing or ScanTiming()).duration_s(scan.pixels, scan.rows, scan.imaging.dwell_ns)
+            within_s = 30 + 3 * self._exposures.duration_s(scan)
+            yield from self._command(f"scan {scan.id}", lambda _: self._exposures.order(scan), within_s, scan)
 
     def _idle(self, cause: Literal["detection", "storage", "budget"]) -> Iterator[Effect]:
         if cause != self._idle_cause:
@@ -480,7 +442,7 @@ class PartitionScheduler:
     def _again(self, what: str, reason: str) -> Iterator[Effect]:
         """Order the same thing once more, or give it up."""
         scan, kind = self._unanswered[what].scan, what.partition(" ")[0]
-        is_allowed = scan is None or self._doses.allows(scan)
+        is_allowed = scan is None or self._exposures.is_allowed(scan)
         effects = self._unanswered.again(what) if is_allowed else None
         if effects is not None:
             yield from effects
