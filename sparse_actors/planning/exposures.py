@@ -97,13 +97,17 @@ class Exposures:
 
     def release(self, scan_id: ScanId) -> None:
         """Take an image off the budget once it is neither needed for the disk nor for detection."""
-        is_detected = not scan_id.is_fast or scan_id.partition in self._state.regions
-        if is_detected and self._state.is_stored(scan_id):
+        if self._state.is_stored(scan_id) and not self._state.awaits_detection(scan_id):
             self.drop(scan_id)
 
     def drop(self, scan_id: ScanId) -> None:
         """Take an image off the budget."""
         self._in_flight.pop(scan_id, None)
+
+    def release_all(self, tile: TileIndex) -> None:
+        """Take the images of a tile off the budget that nothing is awaited from."""
+        for scan_id in [scan_id for scan_id in self._in_flight if scan_id.partition.tile == tile]:
+            self.release(scan_id)
 
     def failed(self, scan_id: ScanId) -> int:
         """Count a failure of a scan; returns how many it has had."""
