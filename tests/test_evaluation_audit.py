@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -78,6 +78,7 @@ def test_confidence_lies_between(confidence):
         estimate([], confidence)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -124,7 +124,7 @@ def test_a_score_that_is_none_is_an_error(score):
         promise(tiles(10, 10, hard=(score,)))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(1.0, 20.0))
 def test_harder_sites_never_make_the_parameter_stricter(seed, harder):
     random = np.random.default_rng(seed)

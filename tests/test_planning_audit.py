@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparse_actors.geometry import PixelBox
@@ -15,6 +15,7 @@ def drawn(boxes=(), count=10_000, size=(20, 20), seed=(1, 2)):
     return draw_windows(covered_by(boxes, FIELD), size, count, seed)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 150), st.integers(1, 150))
 def test_every_pixel_belongs_to_exactly_one_window(width, height):
     windows, of = drawn(size=(width, height))

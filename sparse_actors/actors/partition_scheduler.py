@@ -339,6 +339,9 @@ class PartitionScheduler:
             is_lost = self._state.images_of(part) is None
             yield from self._await_detection(part, order_now=is_lost or not is_there)
         if not pending and not self._state.fast_left(tile):
+            if (windows := self._state.audit_due(tile)) is not None:
+                self._fold(windows)
+                yield windows
             for proposed in self._state.unplanned(tile):
                 yield from self._plan_proposed(proposed)
         scan = self._exposures.next(tile, self._detections.longest_s)

@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_actors.geometry import PixelBox
+from sparse_actors.geometry import PixelBox, TileIndex
+
+AUDIT = "audit"
+"""The source of the windows, as of regions that somebody proposes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPlan:
+    """How a survey is audited."""
+
+    windows: int
+    """Drawn in each tile, or all that there are."""
+    window_px: tuple[int, int]
+    """(width, height) in analysis pixels, as near as the field of view can be cut."""
+    margin_px: int
+    """Scanned around each window."""
+
+    def least_px(self, field_px: tuple[int, int]) -> int:
+        """Return the smallest side of any window of a field of view of (width, height)."""
+        sizes = zip(field_px, self.window_px, strict=True)
+        return min(int(np.diff(_edges(field, window)).min()) for field, window in sizes)
+
+    def drawn(
+        self, covered: NDArray[np.bool_], tile: TileIndex, seed: int
+    ) -> tuple[tuple[PixelBox, ...], int]:
+        """Return the windows of a tile, and of how many; the same whenever it is asked again."""
+        return draw_windows(covered, self.window_px, self.windows, (seed, tile.row, tile.column))
+
+    def exposures(self, windows: Iterable[PixelBox], field_px: tuple[int, int]) -> tuple[PixelBox, ...]:
+        """Return what is scanned for windows."""
+        return tuple(exposed_for(window, self.margin_px, field_px) for window in windows)
 
 
 def covered_by(boxes: Iterable[PixelBox], field_px: tuple[int, int]) -> NDArray[np.bool_]:
