@@ -16,8 +16,8 @@ from sparse_actors.recording.run_record import RunRecord
 def audit_folder(folder: Path) -> RunAudit:
     """Return the audit of a run, finished or not, by its own configuration."""
     record = RunRecord.open(folder)
-    config = parse_config(record.sessions[-1].config_toml if record.sessions else "")
-    if config.audit is None:
+    config = parse_config(record.sessions[-1].config_toml) if "audit" in record.config else None
+    if config is None or config.audit is None:
         raise ConfigError(f"audit: {folder} was run without an [audit] table, so nothing can be told")
     options = config.detect.options if config.audit.options is None else config.audit.options
     detector: Any = plugins.build("detector", config.detect.detector, options)
