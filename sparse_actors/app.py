@@ -32,6 +32,7 @@ from sparse_actors.ending import POLL_S, QUICK_S, Ending
 from sparse_actors.errors import ConfigError
 from sparse_actors.instrument_times import read_times, write_times
 from sparse_actors.learn import ELEMENTS, model_part
+from sparse_actors.lease import leased
 from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun, WorkerJoined, WorkerLost
 from sparse_actors.network.local_workers import spare_cores
 from sparse_actors.network.pool import WorkerPool
@@ -44,6 +45,7 @@ from sparse_actors.recording.nexus import finalize
 from sparse_actors.recording.run_folder import RunFolder
 from sparse_actors.recording.spectra import SpectraStore
 from sparse_actors.recording.store import RunStore
+from sparse_actors.run_control import RunControl
 from sparse_actors.runtime.bus import Bus, Tap
 from sparse_actors.runtime.clock import Clock
 from sparse_actors.runtime.shell import Behaviour, Shell
@@ -150,11 +152,14 @@ def run_survey(
     ------
     ConfigError
         The run cannot be resumed with this configuration, or the folder is not empty.
+    InstrumentInUseError
+        Another run has the microscope.
     JournalError
         The journal of the run to resume is damaged.
     """
     folder = RunFolder(out or new_folder(config))
     with StopSignals() as signals, ExitStack() as stack:
+        stack.enter_context(leased(config.microscope, str(folder.path.absolute()), os.environ))
         session = open_session(
             folder,
             config,
@@ -165,6 +170,7 @@ def run_survey(
         )
         journal, config = session.journal, session.config
         stack.callback(journal.close)
+        control = stack.enter_context(RunControl(config.run.name, folder.path.absolute(), signals))
         if session.is_finished:
             stack.close()
             reason = "it was finished before and is left as it is"
@@ -197,7 +203,8 @@ def run_survey(
             structlog.get_logger().warning(session.note)
         known = read_times(times_folder, config.microscope)
         survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile), known, signals, say)
-        result = replace(survey.run((started, *session.lost), observe), note=session.note)
+        control.attach(survey.waits_for)
+        result = replace(survey.run((started, *session.lost), control.watch, observe), note=session.note)
         if times_folder is not None:
             _keep_times(times_folder, config, folder, known)
         stack.close()
@@ -299,11 +306,15 @@ class _Survey:
         self._worker_is_ready = threading.Event()
         self._lost_reasons: list[str] = []
 
-    def run(self, begun: Iterable[Message], observe: Tap | None) -> RunResult:
+    def waits_for(self) -> str:
+        """Return what the microscope does, in words."""
+        return self._ending.waits_for
+
+    def run(self, begun: Iterable[Message], *observers: Tap | None) -> RunResult:
         """Say what is journaled of this session, start everything, wait for the end, stop all in reverse."""
         self._bus.tap(self._watch)
         self._bus.tap(self._ending.watch)
-        if observe:
+        for observe in filter(None, observers):
             self._bus.tap(observe)
         problems: list[str] = []
         try:
