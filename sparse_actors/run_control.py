@@ -26,7 +26,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Status(Request, frozen=True, tag="status"):
-    """Where do you stand?"""
+    """Say where you stand."""
 
 
 class Stop(Request, frozen=True, tag="stop"):

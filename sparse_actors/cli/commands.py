@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .queue_commands import COMMANDS
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
 from .spectra_commands import learn, train_app
 
@@ -225,3 +226,5 @@ def show(
 
 app.command()(learn)
 app.add_typer(train_app, name="train")
+for command in COMMANDS:
+    app.command()(command)

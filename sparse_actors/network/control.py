@@ -198,7 +198,7 @@ def ask(folder: Path, request: msgspec.Struct, reply: type[T], timeout_s: float 
             raise NobodyAnswersError(f"nobody answers for {folder} (process {address.pid} did)")
         answer = channel.recv()
     try:
-        found = msgspec.json.decode(answer, type=Refused | reply)  # type: ignore[operator]
+        found: Refused | T = msgspec.json.decode(answer, type=Refused | reply)
     except msgspec.MsgspecError as error:
         raise ControlError(f"the answer for {folder} was not understood: {error}") from None
     if isinstance(found, Refused):
