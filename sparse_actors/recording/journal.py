@@ -266,7 +266,8 @@ def _refuse_damaged_middle(content: bytes, offset: int, path: Path, base: int) -
         if _payload(content, later, base) is not None:
             raise JournalError(
                 f"{path}: the record at byte {base + offset} is damaged although whole records follow from "
-                f"byte {base + later}; nothing was changed. Restore the journal from a copy, or check the disk"
+                f"byte {base + later}; nothing was changed. Restore the journal from a copy, or check "
+                "the disk"
             )
         later = content.find(MARKER, later + 1)
 
