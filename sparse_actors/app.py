@@ -203,7 +203,7 @@ def run_survey(
             structlog.get_logger().warning(session.note)
         known = read_times(times_folder, config.microscope)
         survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile), known, signals, say)
-        control.attach(survey.waits_for)
+        control.attach(survey.publish, survey.waits_for)
         result = replace(survey.run((started, *session.lost), control.watch, observe), note=session.note)
         if times_folder is not None:
             _keep_times(times_folder, config, folder, known)
@@ -249,6 +249,7 @@ class _Survey:
         self._plan = plan
         self._folder = folder
         self._bus = bus = Bus()
+        self.publish = bus.publish
         driver = plugins.build("microscope", config.microscope.driver, config.microscope.options)
         instrument = Instrument(driver, state.to_restore)
         self._signals = signals

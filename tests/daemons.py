@@ -19,7 +19,7 @@ from sparse_actors.cli.commands import app
 from sparse_actors.daemon.requests import DaemonStatus, QueuedRun
 from sparse_actors.errors import NobodyAnswersError
 from sparse_actors.network.control import ask
-from sparse_actors.run_control import Status
+from sparse_actors.run_requests import Status
 
 TESTS = str(Path(__file__).parent)
 PATIENCE_S = 90.0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_actors.drivers.simulated import SimulatedMicroscope
+
 from sparse_actors.errors import MicroscopeError
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,12 +29,25 @@ from sparse_actors.daemon.requests import (
 )
 from sparse_actors.daemon.run_queue import RunQueue
 from sparse_actors.errors import ConfigError, ControlError, NobodyAnswersError
-from sparse_actors.network.control import Done, ask
-from sparse_actors.run_control import RunStatus, Status, Stop
+from sparse_actors.network.control import ANSWER_S, Done, ask
+from sparse_actors.run_requests import (
+    TILE,
+    Answer,
+    Answered,
+    Continue,
+    Pause,
+    RunOrder,
+    RunStatus,
+    Skip,
+    Status,
+    Stop,
+)
 
 from .display import one_line
 from .progress import Figures
 from .watch import figures_of
+
+ANSWER_POLL_S = 0.02
 
 T = TypeVar("T")
 
@@ -166,8 +181,19 @@ def stopped(queue: Path | None, folder: Path | None, *, now: bool) -> str:
         raise error
 
 
-def resumed(queue: Path | None, number: int | None) -> str:
-    """Let the queue go on, or one run of it."""
+def paused(queue: Path | None, folder: Path | None, reason: str) -> str:
+    """Pause a run, or the one that the daemon makes."""
+    return _ordered(folder or current_run(queue), Pause(reason=reason, request=_name()))
+
+
+def resumed(queue: Path | None, folder: Path | None, number: int | None) -> str:
+    """Let a paused run go on; or, when none is paused, the queue or one run of it."""
+    if folder is not None:
+        return _ordered(folder, Continue(request=_name()))
+    if number is None:
+        seen = look(queue, None).run
+        if seen is not None and seen.state == "paused":
+            return _ordered(Path(seen.folder), Continue(request=_name()))
     return _ask_daemon(queue, ResumeQueue(run=number), Done).said
 
 
@@ -176,11 +202,32 @@ def held(queue: Path | None) -> str:
     return _ask_daemon(queue, Hold(), Done).said
 
 
-def skipped(queue: Path | None, what: str) -> str:
-    """Take a run off the queue; raises ConfigError where `what` is not its number."""
+def skipped(queue: Path | None, folder: Path | None, what: str, reason: str) -> str:
+    """Skip a tile of a run, or a run of the queue; raises ConfigError where `what` is neither."""
+    if re.fullmatch(TILE, what):
+        order = Skip(tile=what, reason=reason, request=_name())
+        return _ordered(folder or current_run(queue), order)
     if not what.isdecimal() or not 1 <= int(what) < 2**53:
-        raise ConfigError(f"{what}: expected the number of a run of the queue, such as 7")
+        raise ConfigError(f"{what}: expected a tile such as r000c001, or the number of a run of the queue")
     return _ask_daemon(queue, SkipRun(run=int(what)), Done).said
+
+
+def _name() -> str:
+    return uuid.uuid4().hex
+
+
+def _ordered(folder: Path, order: RunOrder) -> str:
+    """Give a run an order and wait for what becomes of it; raises ControlError if it is refused."""
+    ask(folder, order, Answered)
+    end_s = time.monotonic() + ANSWER_S
+    while time.monotonic() < end_s:
+        answer = ask(folder, Answer(request=order.request), Answered)
+        if answer.is_refused:
+            raise ControlError(answer.said)
+        if answer.said:
+            return answer.said
+        time.sleep(ANSWER_POLL_S)
+    return f"ordered, but not confirmed within {ANSWER_S:g} s; `status` says where the run stands"
 
 
 def _ask_daemon(queue: Path | None, request: msgspec.Struct, reply: type[T]) -> T:

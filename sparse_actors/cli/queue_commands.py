@@ -4,7 +4,7 @@ Only typer is imported here, as in `commands`.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -18,6 +18,8 @@ RunFolder = Annotated[
     Path | None,
     typer.Option("--run", metavar="FOLDER", help="One run by its folder, whoever started it."),
 ]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Kept with the run.")]
+BY_HAND = "by hand"
 RunNumber = Annotated[
     int | None, typer.Argument(min=1, metavar="[RUN]", help="Number of a run of the queue.")
 ]
@@ -95,15 +97,27 @@ def stop(
     with reported(as_json) as data:
         from .queue_client import stopped
 
-        _said(data, as_json, stopped(queue, run, now=now))
+        _say(data, as_json, stopped(queue, run, now=now))
 
 
-def resume(number: RunNumber = None, queue: Queue = None, as_json: Json = False) -> None:
-    """Go on with what was stopped and with the queue; or with one run that was stopped, skipped or failed."""
+def pause(
+    reason: Reason = BY_HAND, queue: Queue = None, run: RunFolder = None, as_json: Json = False
+) -> None:
+    """Expose nothing more after the scan in flight, until `resume`."""
+    with reported(as_json) as data:
+        from .queue_client import paused
+
+        _say(data, as_json, paused(queue, run, reason))
+
+
+def resume(
+    number: RunNumber = None, queue: Queue = None, run: RunFolder = None, as_json: Json = False
+) -> None:
+    """Go on: with a paused run, else with what was stopped and the queue; or with one run by its number."""
     with reported(as_json) as data:
         from .queue_client import resumed
 
-        _said(data, as_json, resumed(queue, number))
+        _say(data, as_json, resumed(queue, run, number))
 
 
 def hold(queue: Queue = None, as_json: Json = False) -> None:
@@ -111,19 +125,23 @@ def hold(queue: Queue = None, as_json: Json = False) -> None:
     with reported(as_json) as data:
         from .queue_client import held
 
-        _said(data, as_json, held(queue))
+        _say(data, as_json, held(queue))
 
 
 def skip(
-    what: Annotated[str, typer.Argument(metavar="RUN", help="Number of a run of the queue.")],
+    what: Annotated[
+        str, typer.Argument(metavar="TILE|RUN", help="Tile such as r000c001, or number of a run.")
+    ],
+    reason: Reason = BY_HAND,
     queue: Queue = None,
+    run: RunFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Take a run off the queue; one that goes on ends in order."""
+    """Leave out what is left of a tile; or take a run off the queue, which ends in order if it goes on."""
     with reported(as_json) as data:
         from .queue_client import skipped
 
-        _said(data, as_json, skipped(queue, what))
+        _say(data, as_json, skipped(queue, run, what, reason))
 
 
 def workers(queue: Queue = None, run: RunFolder = None, as_json: Json = False) -> None:
@@ -139,14 +157,11 @@ def workers(queue: Queue = None, run: RunFolder = None, as_json: Json = False) -
             typer.echo(f"{worker.name}  {worker.host}  process {worker.pid}", file=data)
 
 
-def _said(data: object, as_json: bool, said: str) -> None:
-    from typing import TextIO, cast
-
-    out = cast("TextIO", data)
+def _say(data: TextIO, as_json: bool, said: str) -> None:
     if as_json:
-        print_json(out, said=said)
+        print_json(data, said=said)
     else:
-        typer.echo(said, file=out)
+        typer.echo(said, file=data)
 
 
-COMMANDS = (serve, submit, status, watch, stop, resume, hold, skip, workers)
+COMMANDS = (serve, submit, status, watch, pause, resume, stop, hold, skip, workers)

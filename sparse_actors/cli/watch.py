@@ -14,7 +14,7 @@ from sparse_actors.messages import Message, RunFinished, RunStarted
 from sparse_actors.network.control import ask
 from sparse_actors.recording.journal import read_new
 from sparse_actors.recording.run_folder import RunFolder
-from sparse_actors.run_control import RunStatus, Status
+from sparse_actors.run_requests import RunStatus, Status
 
 from .display import Display, summary
 from .exit_codes import ExitCode, of_outcome

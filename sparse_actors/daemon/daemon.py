@@ -18,7 +18,7 @@ from sparse_actors.network.control import Control, Done, read_address
 from sparse_actors.recording import disk
 from sparse_actors.recording.journal import read_journal
 from sparse_actors.recording.run_folder import RunFolder, dated_folder
-from sparse_actors.run_control import Request, Status, Stop
+from sparse_actors.run_requests import Request, Status, Stop
 from sparse_actors.stop_signals import StopSignals
 from sparse_actors.version import VERSION
 

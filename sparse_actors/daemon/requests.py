@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 import platformdirs
 
-from sparse_actors.run_control import Request, Status, Stop
+from sparse_actors.run_requests import Request, Status, Stop
 
 from .run_queue import State
 
