@@ -30,6 +30,7 @@ from sparse_actors.config import Config, EdsTable
 from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.ending import POLL_S, QUICK_S, Ending
 from sparse_actors.errors import ConfigError
+from sparse_actors.hooks import CLOSE_S, Hooks
 from sparse_actors.instrument_times import read_times, write_times
 from sparse_actors.learn import ELEMENTS, model_part
 from sparse_actors.lease import leased
@@ -46,6 +47,7 @@ from sparse_actors.recording.run_folder import RunFolder
 from sparse_actors.recording.spectra import SpectraStore
 from sparse_actors.recording.store import RunStore
 from sparse_actors.run_control import RunControl
+from sparse_actors.run_log import RunLog
 from sparse_actors.runtime.bus import Bus, Tap
 from sparse_actors.runtime.clock import Clock
 from sparse_actors.runtime.shell import Behaviour, Shell
@@ -158,7 +160,7 @@ def run_survey(
         The journal of the run to resume is damaged.
     """
     folder = RunFolder(out or new_folder(config))
-    with StopSignals() as signals, ExitStack() as stack:
+    with StopSignals() as signals, ExitStack() as telling, ExitStack() as stack:
         stack.enter_context(leased(config.microscope, str(folder.path.absolute()), os.environ))
         session = open_session(
             folder,
@@ -170,7 +172,7 @@ def run_survey(
         )
         journal, config = session.journal, session.config
         stack.callback(journal.close)
-        control = stack.enter_context(RunControl(config.run.name, folder.path.absolute(), signals))
+        control = telling.enter_context(RunControl(config.run.name, folder.path.absolute(), signals))
         if session.is_finished:
             stack.close()
             reason = "it was finished before and is left as it is"
@@ -178,17 +180,9 @@ def run_survey(
             return _with_result(finished, folder, signals)
         clock = Clock()
         stack.callback(clock.close)
-        log_file = stack.enter_context(folder.log.open("a", encoding="utf-8"))
-        stack.callback(structlog.configure, **structlog.get_config())
-        structlog.configure(
-            processors=[
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.add_log_level,
-                structlog.processors.ExceptionRenderer(),
-                structlog.processors.JSONRenderer(),
-            ],
-            logger_factory=structlog.WriteLoggerFactory(log_file),
-        )
+        log = telling.enter_context(RunLog.opened(folder.log, config.run.name))
+        hooks = Hooks(config.hooks, config.run.name, folder.path.absolute(), os.environ)
+        telling.callback(lambda: hooks.close(QUICK_S if signals.count > 1 else CLOSE_S))
         started = RunStarted(
             name=config.run.name,
             session=session.number,
@@ -204,12 +198,21 @@ def run_survey(
         known = read_times(times_folder, config.microscope)
         survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile), known, signals, say)
         control.attach(survey.publish, survey.waits_for)
-        result = replace(survey.run((started, *session.lost), control.watch, observe), note=session.note)
+        observers = (log.watch, control.watch, hooks.watch, observe)
+        result = replace(survey.run((started, *session.lost), *observers), note=session.note)
         if times_folder is not None:
             _keep_times(times_folder, config, folder, known)
         stack.close()
+        control.detach("the result to be written")
         signals.listen(lambda name, count: say(f"{name}: {WRITING}") if count == 1 else None)
-        return _with_result(result, folder, signals)
+        result = _with_result(result, folder, signals)
+        hooks.tell(
+            "failed" if result.outcome == "failed" else "finished",
+            result.reason,
+            outcome=result.outcome,
+            problems=result.problems,
+        )
+        return result
 
 
 def _with_result(result: RunResult, folder: RunFolder, signals: StopSignals) -> RunResult:

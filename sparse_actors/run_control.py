@@ -80,6 +80,10 @@ class RunControl:
         """Give orders to a survey from now on; `waits_for()` says what it waits for."""
         self._publish, self._waits_for = publish, waits_for
 
+    def detach(self, waits_for: str) -> None:
+        """Give no more orders: the survey is over."""
+        self._publish, self._waits_for = None, lambda: waits_for
+
     def watch(self, message: Message, number: int) -> None:
         """Tap of the bus."""
         self._messages = number
@@ -135,7 +139,7 @@ class RunControl:
                 return self._answers.get(name, Answered(""))
             case Pause() | Continue() | Skip() | Propose():
                 if self._publish is None:
-                    raise ControlError("the run has not begun yet")
+                    raise ControlError("the run takes no orders: it is not scanning yet, or not any more")
                 self._publish(_order(request))
                 return Answered("")
             case _:

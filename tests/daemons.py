@@ -38,6 +38,12 @@ def command(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def environment() -> dict[str, str]:
+    """Return the variables of a process that finds the drivers of the tests."""
+    path = os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path}
+
+
 class Gated:
     """A survey of which the microscope waits at a gate."""
 
@@ -52,6 +58,17 @@ class Gated:
             'name = "killed"', f'name = "{folder.name}"'
         )
         self.config.write_text(text + "[workers]\nlocal = 1\n", encoding="utf-8")
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Make the run in a process, without a daemon."""
+        arguments = ["run", str(self.config), "--out", str(self.run)]
+        with (self.folder / "output.txt").open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "sparse_actors", *arguments],
+                stdout=output,
+                stderr=output,
+                env=environment(),
+            )
 
     def waits(self) -> None:
         """Return when the microscope waits at the gate."""
@@ -79,13 +96,12 @@ class DaemonProcess:
 
     def start(self) -> DaemonProcess:
         """Start it, and wait until it answers."""
-        path = os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")])
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "sparse_actors", "serve", "--queue", str(self.folder)],
                 stdout=output,
                 stderr=output,
-                env={**os.environ, "PYTHONPATH": path},
+                env=environment(),
             )
         until(lambda: self._answers() or self.process.poll() is not None, "the daemon answers")
         assert self.process.poll() is None, self.said()

@@ -45,3 +45,9 @@ class CrashingMicroscope(SimulatedMicroscope):
 
     def scan_area(self, *arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class AddressedMicroscope(GatedMicroscope):
+    """One of several, told apart by their addresses."""
+
+    instrument_options = ("address",)

@@ -143,7 +143,7 @@ almost = st.fixed_dictionaries(
     frames_before=st.integers(0, 6),
 )
 @example(body=b"\xff" * 2_000_000, frames_before=0)
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nothing_that_comes_in_ends_the_control(
     answering: Answering, tmp_path: Path, body: Any, frames_before: int
 ) -> None:
@@ -166,7 +166,7 @@ def test_a_hanging_run_answers_and_an_error_costs_one_request(tmp_path: Path) ->
 
     signals = StopSignals()
     with RunControl("a", tmp_path, signals) as answering:
-        with pytest.raises(ControlError, match="not begun yet"):
+        with pytest.raises(ControlError, match="takes no orders"):
             ask(tmp_path, Pause(reason="a", request="b"), Done)
         answering.attach(publish, lambda: "the end of scan 7")
         with pytest.raises(ControlError, match="an error of the program: RuntimeError"):

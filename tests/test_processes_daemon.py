@@ -140,3 +140,28 @@ def test_stop_now_reaches_the_run_though_the_daemon_is_dead(tmp_path: Path) -> N
         assert RunRecord.open(survey.run).outcome.outcome == "stopped"
         daemon.start()
         assert daemon.wait_for(number, "stopped").reason.startswith("stop received")
+
+
+def test_a_run_without_a_daemon_is_paused_and_a_tile_skipped(tmp_path: Path) -> None:
+    survey = Gated(tmp_path / "survey")
+    process = survey.start()
+    try:
+        survey.waits()
+        paused = command("pause", "--run", survey.run, "--reason", "coffee", "--json")
+        assert json.loads(paused.stdout)["said"] == "paused: coffee", paused.output
+        survey.gate.touch()
+        seen = json.loads(command("status", "--run", survey.run, "--json").stdout)
+        assert (seen["run"]["state"], seen["run"]["waits_for"]) == ("paused", "coffee")
+        refused = command("skip", "r009c000", "--run", survey.run)
+        assert refused.exit_code == ExitCode.RUN_FAILED
+        assert "not of this run" in refused.stderr
+        skipped = command("skip", "r000c001", "--run", survey.run, "--reason", "charged up")
+        assert "r000c001 is left out" in skipped.stdout, skipped.output
+        assert "goes on" in command("resume", "--run", survey.run).stdout
+        assert process.wait(90) == ExitCode.DONE
+    finally:
+        process.kill()
+        process.wait()
+    tiles = {scan_id.partition.tile.column for scan_id in RunRecord.open(survey.run).recorded}
+    assert tiles == {0}
+    is_whole(survey)

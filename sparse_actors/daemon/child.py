@@ -16,6 +16,7 @@ import psutil
 
 from sparse_actors.config_sources import PREFIX
 from sparse_actors.errors import ControlError
+from sparse_actors.own_group import own_group
 from sparse_actors.network.control import Done, ask
 from sparse_actors.run_requests import Stop
 
@@ -156,22 +157,6 @@ def _launch(command: list[str], cwd: str, stdout: IO[bytes], stderr: IO[bytes]) 
     # What the submitter's environment says is among the overrides.
     environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
     # Ctrl-C in the terminal is for the daemon alone, which then ends its run in order.
-    if sys.platform == "win32":
-        return psutil.Popen(
-            command,
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=stdout,
-            stderr=stderr,
-            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP,
-        )
     return psutil.Popen(
-        command,
-        cwd=cwd,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=stdout,
-        stderr=stderr,
-        start_new_session=True,
+        command, cwd=cwd, env=environment, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, **own_group()
     )
