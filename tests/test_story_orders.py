@@ -181,7 +181,9 @@ def test_a_run_stopped_in_a_pause_goes_on_when_it_is_taken_up_again() -> None:
     messages = story.tell(at(40, lambda: story.bus.publish(PAUSE)))
     assert not of(RunFinished, messages)  # for ever
     story = Story(survey(), story.disk)
-    assert story.tell(at(0, lambda: story.bus.publish(StopRun(reason="home"))))[-1].outcome == "stopped"
+    end = story.tell(at(0, lambda: story.bus.publish(StopRun(reason="home"))))[-1]
+    assert end.outcome == "stopped"
+    story.disk.append(end)  # the recorder is the last to stop
     assert not story.microscope.scans
     assert story.tell()[-1] == WHOLE
     assert recorded(story) == ALL
