@@ -16,8 +16,8 @@ import psutil
 
 from sparse_actors.config_sources import PREFIX
 from sparse_actors.errors import ControlError
-from sparse_actors.own_group import own_group
 from sparse_actors.network.control import Done, ask
+from sparse_actors.own_group import own_group
 from sparse_actors.run_requests import Stop
 
 from .run_queue import Entry
