@@ -31,7 +31,6 @@ from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.ending import POLL_S, QUICK_S, Ending
 from sparse_actors.errors import ConfigError
 from sparse_actors.instrument_times import read_times, write_times
-from sparse_actors.learn import ELEMENTS, model_part
 from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun, WorkerJoined, WorkerLost
 from sparse_actors.network.local_workers import spare_cores
 from sparse_actors.network.pool import WorkerPool
@@ -403,7 +402,7 @@ def _elements_of(eds: EdsTable | None) -> ElementsOf:
         if beam_kev is None:
             return ()
         try:
-            match_elements = model_part(ELEMENTS)
+            match_elements = plugins.model_part(plugins.ELEMENTS)
         except ConfigError:
             return ()
         return tuple(match.element for match in match_elements(template, axis, beam_kev=beam_kev))

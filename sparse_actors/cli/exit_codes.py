@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 
-from sparse_actors.errors import ConfigError, JournalError, MicroscopeError, PluginError, WireError
+from sparse_actors.errors import (
+    ConfigError,
+    JournalError,
+    MicroscopeError,
+    PluginError,
+    StoppedError,
+    WireError,
+)
 
 
 class ExitCode(IntEnum):
@@ -26,6 +33,8 @@ class ExitCode(IntEnum):
 
 def of_error(error: Exception) -> ExitCode:
     """Return the code for an error that ended a command."""
+    if isinstance(error, StoppedError):
+        return ExitCode.INTERRUPTED if error.is_interrupt else ExitCode.STOPPED
     if isinstance(error, (ConfigError, PluginError)):
         return ExitCode.BAD_CONFIG
     if isinstance(error, MicroscopeError):

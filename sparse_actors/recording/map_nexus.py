@@ -116,14 +116,16 @@ def _spectrum_image(
     spectra = hyperspy_signal(experiments, f"{name}_spectra", signal_type="EDS_SEM")
     spectra["data"] = h5py.ExternalLink("data/spectra.h5", f"/{name}/counts")
     _space(spectra, mapped, pitch_um, navigate=True)
+    scale_kev = float(packed.attrs["energy_scale_keV"])
     hyperspy_axis(
         spectra,
         2,
         "Energy",
         packed["counts"].shape[2],
-        float(packed.attrs["energy_scale_keV"]),
+        scale_kev,
         "keV",
-        offset=float(packed.attrs["energy_offset_keV"]),
+        # Of the middle of the first channel, as HyperSpy counts; an EnergyAxis begins at its lower edge.
+        offset=float(packed.attrs["energy_offset_keV"]) + scale_kev / 2,
         is_binned=True,
     )
     sem = spectra["metadata"].create_group("Acquisition_instrument/SEM")
