@@ -36,6 +36,7 @@ from sparse_actors.network.local_workers import spare_cores
 from sparse_actors.network.pool import WorkerPool
 from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.planning.merging import compile_merging
+from sparse_actors.planning.spot_dose import SpotDoses
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.recording.journal import Journal, read_journal
@@ -288,8 +289,11 @@ class _Survey:
         ]
         if map_plan is not None:
             sampler = partial(SladsSampler, map_plan)
-            parts.append(("sampler", SladsSampler, lambda: sampler(read_journal(folder.journal))))
-            parts.append(("phase namer", PhaseNamer, lambda: PhaseNamer(_elements_of(eds))))
+            parts.append(
+                ("sampler", SladsSampler, lambda: sampler(read_journal(folder.journal), SpotDoses(plan)))
+            )
+            namer = partial(PhaseNamer, _elements_of(eds))
+            parts.append(("phase namer", PhaseNamer, lambda: namer(read_journal(folder.journal))))
         self._shells = [
             Shell(name, kind.accepts, factory, bus.publish, clock) for name, kind, factory in parts
         ]

@@ -33,11 +33,13 @@ from .map_messages import SpectraMeasured as SpectraMeasured
 from .map_messages import SpectraMissing as SpectraMissing
 from .map_messages import SpectraRecorded as SpectraRecorded
 from .map_messages import SpectraReloaded as SpectraReloaded
+from .map_messages import SpotsSpared as SpotsSpared
 from .map_messages import SpotsStarted as SpotsStarted
 from .message import After as After
 from .message import Effect as Effect
 from .message import Message as Message
 from .message import Order as Order
+from .scan import NOT_KNOWN as NOT_KNOWN
 from .scan import FieldId as FieldId
 from .scan import MapField as MapField
 from .scan import Scan as Scan

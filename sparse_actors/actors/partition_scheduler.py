@@ -362,11 +362,13 @@ class PartitionScheduler:
         if field.id.tile != self._at:
             yield from self._move_to(field.id.tile)
             return
-        within_s = self._maps.time_for_s(field)
+        within_s, scanned = self._maps.time_for_s(field), self._doses.on_field(field)
         self._phase = "mapping"
         yield from self._command(
             f"map {field.id}",
-            lambda attempt: MapTheField(field=field, attempt=attempt, within_s=within_s),
+            lambda attempt: MapTheField(
+                field=field, attempt=attempt, within_s=within_s, scanned_e_per_nm2=scanned
+            ),
         )
 
     def _field_mapped(self, mapped: FieldMapped) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -24,12 +24,28 @@ class PhaseNamer:
     ----------
     elements_of
         Matches lines.
+    history
+        Facts in the journal: phases that nobody came to name before are named now.
     """
 
     accepts: ClassVar[tuple[type[Message], ...]] = (PhaseProposed,)
 
-    def __init__(self, elements_of: ElementsOf) -> None:
+    def __init__(self, elements_of: ElementsOf, history: Iterable[Message]) -> None:
         self._elements_of = elements_of
+        self._unnamed: dict[int, PhaseProposed] = {}
+        for fact in history:
+            match fact:
+                case PhaseProposed(label=label):
+                    self._unnamed[label] = fact
+                case PhaseNamed(label=label):
+                    self._unnamed.pop(label, None)
+                case _:
+                    pass
+
+    def begin(self) -> Iterator[PhaseNamed]:
+        """Name what was left."""
+        for proposed in self._unnamed.values():
+            yield from self.handle(proposed)
 
     def handle(self, message: PhaseProposed) -> Iterator[PhaseNamed]:
         """Name one phase."""
