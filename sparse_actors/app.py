@@ -190,13 +190,24 @@ def run_survey(
             seed=config.run.seed,
             version=VERSION,
             config_toml=config.to_toml(),
+            files=session.files,
         )
         journal.append(started)
         journal.sync()
         if session.note:
             structlog.get_logger().warning(session.note)
         known = read_times(times_folder, config.microscope)
-        survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile), known, signals, say)
+        survey = _Survey(
+            config,
+            folder,
+            journal,
+            clock,
+            survey_plan(config, until_tile),
+            known,
+            signals,
+            say,
+            session.files,
+        )
         result = replace(survey.run((started, *session.lost), observe), note=session.note)
         if times_folder is not None:
             _keep_times(times_folder, config, folder, known)
@@ -233,6 +244,7 @@ class _Survey:
         known_times: Mapping[str, Any] | None,
         signals: StopSignals,
         say: Callable[[str], None],
+        files: Mapping[str, str],
     ) -> None:
         history = read_journal(folder.journal)
         state = SurveyState(plan)
@@ -260,6 +272,7 @@ class _Survey:
             options=config.detect.options if plan.tiles else {},
             classifier="" if eds is None else eds.classifier,
             classifier_options={} if eds is None else eds.options,
+            classifier_files=files,
             deadline_s=config.detect.deadline_s,
             local_workers=config.workers.local or spare_cores(),
             listen=config.workers.listen,

@@ -60,6 +60,8 @@ class RunStarted(Message):
     version: str
     config_toml: str
     """The configuration as resolved."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files that the labels of maps hang on, by their keys in the configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -396,6 +398,8 @@ class WorkerWelcome(Message):
     classifier: str = ""
     """Which classifier of spectra to load as well; empty for none."""
     classifier_options: dict[str, Any] = field(default_factory=dict)
+    classifier_files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files that these options name, as the run was begun with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -383,22 +383,19 @@ class SladsSampler:
 
     def _order_of(self, entry: OpenBatch) -> MeasureSpots:
         assert self._field is not None  # noqa: S101  for the type checker
-        order = MeasureSpots(
-            field=self._field.id,
-            batch=entry.batch.number,
-            attempt=entry.attempt,
-            points_px=entry.points_px,
-            live_time_s=entry.live_time_s,
-            grid_px=self._field.grid_px,
-        )
+        order = entry.order(self._field)
         self._doses.learn(order)
         return order
 
     def _reminder(self, kind: str, entry: OpenBatch, attempt: int = 1) -> After:
         """Return a look at a batch after the longest that it may take."""
         field, number = self._key(entry.batch.number)
+        return After(self._within_s, Overdue(what=f"{kind} {field} {number}", attempt=attempt))
+
+    @property
+    def _within_s(self) -> float:
         beam_s = sum(float(other.batch.live_time_s.sum()) for other in self._open.values())
-        return After(ANSWER_S + 5 * beam_s, Overdue(what=f"{kind} {field} {number}", attempt=attempt))
+        return ANSWER_S + 5 * beam_s
 
     def _measure_again(self, entry: OpenBatch, reason: str, is_retryable: bool = True) -> Iterator[Effect]:
         self._given_up_in_a_row += 1
@@ -420,7 +417,7 @@ class SladsSampler:
             yield self._reminder("record", entry)
         else:
             entry.spectra = entry.classified = None
-            yield from self._measure_again(entry, reason)
+            yield from self._measure_again(entry, entry.late or reason)
 
     def _reload(self, entry: OpenBatch) -> Iterator[Effect]:
         field, number = self._key(entry.batch.number)
@@ -482,6 +479,7 @@ class SladsSampler:
         match kind:
             case "spots" if entry.spectra is None and entry.attempt == attempt:
                 # Only the news may have been lost on its way: what is on disk counts.
+                entry.late = f"no answer within {self._within_s:.0f} s"
                 yield ConfirmSpectra(field=field, batch=batch)
                 yield self._reminder(kind, entry, attempt)
             case "record" if key not in self._recorded:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from sparse_actors.messages import (
     ClassificationReturned,
+    MapField,
+    MeasureSpots,
     SpectraMeasured,
     SpectraReloaded,
 )
@@ -37,8 +39,8 @@ class OpenBatch:
     classifications: int = 0
     """The number of the last time."""
     classified: ClassificationReturned | None = None
-    is_late: bool = False
-    """Whether its spectra did not come in time."""
+    late: str = ""
+    """What to say of spectra that did not come in time."""
     is_second: bool = False
     """Whether it is classified once more, since nobody could before."""
     spared: NDArray[np.int64] = field(init=False)
@@ -62,6 +64,17 @@ class OpenBatch:
     def live_time_s(self) -> NDArray[np.float64]:
         """(m,): their live times."""
         return self.batch.live_time_s[self.left]
+
+    def order(self, field: MapField) -> MeasureSpots:
+        """Return the order to measure what is left."""
+        return MeasureSpots(
+            field=field.id,
+            batch=self.batch.number,
+            attempt=self.attempt,
+            points_px=self.points_px,
+            live_time_s=self.live_time_s,
+            grid_px=field.grid_px,
+        )
 
     def spare(self, labels: Mapping[Point, int]) -> NDArray[np.bool_]:
         """Take points out, those of other batches passed over; return which of the batch, (n,), are new."""
