@@ -53,6 +53,11 @@ class RunFolder:
         return self.path / "log.jsonl"
 
     @property
+    def flight(self) -> Path:
+        """What every actor was told and answered; see recording.flight."""
+        return self.path / "flight"
+
+    @property
     def packed_fast(self) -> Path:
         """All fast images as one compressed stack."""
         return self.data / "fast.h5"
