@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from sparse_actors.contracts.spectra import EnergyAxis
@@ -49,6 +50,10 @@ class PhaseNamer:
 
     def handle(self, message: PhaseProposed) -> Iterator[PhaseNamed]:
         """Name one phase."""
-        elements = self._elements_of(message.template, message.axis)
+        try:
+            elements = self._elements_of(message.template, message.axis)
+        except Exception:  # a name is not worth the run, and the same spectrum would fail again
+            structlog.get_logger().exception("no elements", phase=message.label)
+            elements = ()
         name = "-".join(elements[:NAMED_AFTER]) or "unknown"
         yield PhaseNamed(label=message.label, name=f"{name} (found, {message.label})", elements=elements)
