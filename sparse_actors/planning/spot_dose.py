@@ -151,6 +151,9 @@ def highest(values: DoseMap, shape: tuple[int, int]) -> DoseMap:
         number = np.arange(cells)
         first = number * values.shape[axis] // cells
         end = -(-(number + 1) * values.shape[axis] // cells)
-        bounds = np.column_stack([first, end]).ravel()[:-1]
-        values = np.maximum.reduceat(values, bounds, axis=axis).take(range(0, 2 * cells, 2), axis=axis)
+        bounds = np.column_stack([first, end]).ravel()
+        # One more line that is never the highest, since a range may end where the values do.
+        line = np.full_like(values.take([0], axis=axis), -np.inf)
+        padded = np.concatenate([values, line], axis=axis)
+        values = np.maximum.reduceat(padded, bounds, axis=axis).take(range(0, 2 * cells, 2), axis=axis)
     return values
