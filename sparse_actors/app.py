@@ -21,7 +21,9 @@ from sparse_actors.actors.recorder import Recorder
 from sparse_actors.config import Config
 from sparse_actors.deciders import Decider, deciders
 from sparse_actors.ending import POLL_S, QUICK_S, Ending
+from sparse_actors.hooks import CLOSE_S, Hooks
 from sparse_actors.instrument_times import read_times, write_times
+from sparse_actors.lease import leased
 from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun, WorkerJoined, WorkerLost
 from sparse_actors.network.local_workers import spare_cores
 from sparse_actors.network.pool import WorkerPool
@@ -35,6 +37,8 @@ from sparse_actors.recording.nexus import finalize
 from sparse_actors.recording.run_folder import RunFolder
 from sparse_actors.recording.spectra import SpectraStore
 from sparse_actors.recording.store import RunStore
+from sparse_actors.run_control import RunControl
+from sparse_actors.run_log import RunLog
 from sparse_actors.runtime.bus import Bus, Tap
 from sparse_actors.runtime.clock import Clock
 from sparse_actors.runtime.shell import Shell
@@ -141,11 +145,14 @@ def run_survey(
     ------
     ConfigError
         The run cannot be resumed with this configuration, or the folder is not empty.
+    InstrumentInUseError
+        Another run has the microscope.
     JournalError
         The journal of the run to resume is damaged.
     """
     folder = RunFolder(out or new_folder(config))
-    with StopSignals() as signals, ExitStack() as stack:
+    with StopSignals() as signals, ExitStack() as telling, ExitStack() as stack:
+        stack.enter_context(leased(config.microscope, str(folder.path.absolute()), os.environ))
         session = open_session(
             folder,
             config,
@@ -156,6 +163,7 @@ def run_survey(
         )
         journal, config = session.journal, session.config
         stack.callback(journal.close)
+        control = telling.enter_context(RunControl(config.run.name, folder.path.absolute(), signals))
         if session.is_finished:
             stack.close()
             reason = "it was finished before and is left as it is"
@@ -163,17 +171,9 @@ def run_survey(
             return _with_result(finished, folder, signals)
         clock = Clock()
         stack.callback(clock.close)
-        log_file = stack.enter_context(folder.log.open("a", encoding="utf-8"))
-        stack.callback(structlog.configure, **structlog.get_config())
-        structlog.configure(
-            processors=[
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.add_log_level,
-                structlog.processors.ExceptionRenderer(),
-                structlog.processors.JSONRenderer(),
-            ],
-            logger_factory=structlog.WriteLoggerFactory(log_file),
-        )
+        log = telling.enter_context(RunLog.opened(folder.log, config.run.name))
+        hooks = Hooks(config.hooks, config.run.name, folder.path.absolute(), os.environ)
+        telling.callback(lambda: hooks.close(QUICK_S if signals.count > 1 else CLOSE_S))
         started = RunStarted(
             name=config.run.name,
             session=session.number,
@@ -188,23 +188,24 @@ def run_survey(
         if session.note:
             structlog.get_logger().warning(session.note)
         known = read_times(times_folder, config.microscope)
-        survey = _Survey(
-            config,
-            folder,
-            journal,
-            clock,
-            survey_plan(config, until_tile),
-            known,
-            signals,
-            say,
-            session.files,
-        )
-        result = replace(survey.run((started, *session.lost), observe), note=session.note)
+        plan = survey_plan(config, until_tile)
+        survey = _Survey(config, folder, journal, clock, plan, known, signals, say, session.files)
+        control.attach(survey.publish, survey.waits_for)
+        observers = (log.watch, control.watch, hooks.watch, observe)
+        result = replace(survey.run((started, *session.lost), *observers), note=session.note)
         if times_folder is not None:
             _keep_times(times_folder, config, folder, known)
         stack.close()
+        control.detach("the result to be written")
         signals.listen(lambda name, count: say(f"{name}: {WRITING}") if count == 1 else None)
-        return _with_result(result, folder, signals)
+        result = _with_result(result, folder, signals)
+        hooks.tell(
+            "failed" if result.outcome == "failed" else "finished",
+            result.reason,
+            outcome=result.outcome,
+            problems=result.problems,
+        )
+        return result
 
 
 def _with_result(result: RunResult, folder: RunFolder, signals: StopSignals) -> RunResult:
@@ -245,6 +246,7 @@ class _Survey:
         self._plan = plan
         self._folder = folder
         self._bus = bus = Bus()
+        self.publish = bus.publish
         driver = plugins.build("microscope", config.microscope.driver, config.microscope.options)
         instrument = Instrument(driver, state.to_restore)
         self._signals = signals
@@ -300,11 +302,15 @@ class _Survey:
         self._worker_is_ready = threading.Event()
         self._lost_reasons: list[str] = []
 
-    def run(self, begun: Iterable[Message], observe: Tap | None) -> RunResult:
+    def waits_for(self) -> str:
+        """Return what the microscope does, in words."""
+        return self._ending.waits_for
+
+    def run(self, begun: Iterable[Message], *observers: Tap | None) -> RunResult:
         """Say what is journaled of this session, start everything, wait for the end, stop all in reverse."""
         self._bus.tap(self._watch)
         self._bus.tap(self._ending.watch)
-        if observe:
+        for observe in filter(None, observers):
             self._bus.tap(observe)
         problems: list[str] = []
         try:

@@ -27,6 +27,8 @@ class MapTheField(Order):
     """Beam time for it; None for no limit."""
     scanned_e_per_nm2: NDArray[np.float32] | None = None
     """(rows, columns): what scans left on its points; None where no limit asks for it."""
+    is_paused: bool = False
+    """Whether no spots are to be measured until `RunContinued`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

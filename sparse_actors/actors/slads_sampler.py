@@ -36,16 +36,19 @@ from sparse_actors.messages import (
     PhaseProposed,
     RecordingFailed,
     ReloadSpectra,
+    RunContinued,
+    RunPaused,
     SpectraClassified,
     SpectraMeasured,
     SpectraMissing,
     SpectraRecorded,
     SpectraReloaded,
-    SpotsSpared,
     StopRun,
+    TileSkipped,
     WorkerJoined,
 )
 from sparse_actors.planning.found_phases import FoundPhases
+from sparse_actors.planning.map_ending import field_mapped
 from sparse_actors.planning.measured_points import MeasuredPoints
 from sparse_actors.planning.open_batch import OpenBatch, Point
 from sparse_actors.planning.spot_dose import SpotDoses
@@ -56,8 +59,7 @@ from sparse_actors.sampling.open_set import NewPhase
 TRIES = 2
 """So often a batch is given to a classifier."""
 LOST_IN_A_ROW = 3
-"""So many batches, one after another, that no worker could classify, or that failed and had too much dose to
-be measured again, end the map."""
+"""So many batches in a row that no worker could classify, or that failed and dose forbids to repeat, end a map."""
 ANSWER_S = 60.0
 """An answer from the disk or the workers is overdue after this long."""
 UPDATES = 100
@@ -91,6 +93,9 @@ class SladsSampler:
         WorkerJoined,
         ActorFailed,
         StopRun,
+        RunPaused,
+        RunContinued,
+        TileSkipped,
     )
 
     def __init__(self, plan: MapPlan, history: Iterable[Message], doses: SpotDoses) -> None:
@@ -99,7 +104,6 @@ class SladsSampler:
         self._measured = MeasuredPoints()
         self._recorded: dict[tuple[FieldId, int], SpectraRecorded] = {}
         self._classified: dict[tuple[FieldId, int], SpectraClassified] = {}
-        self._spared: dict[tuple[FieldId, int], dict[Point, int]] = {}
         self._phases = FoundPhases()
         for fact in history:
             self._remember(fact)
@@ -113,7 +117,7 @@ class SladsSampler:
         """Batches of the field that no classifier took, and how their points are numbered."""
         self._classifications: Counter[tuple[FieldId, int]] = Counter()
         self._is_beam_lost = False
-        self._has_looked_again = False
+        self._is_paused = self._has_looked_again = False
         self._lost_in_a_row = self._given_up_in_a_row = 0
         self._shown_points = 0
 
@@ -125,6 +129,13 @@ class SladsSampler:
                 yield from self._begin(message)
             case StopRun():
                 yield from self._end("stopped")
+            case RunPaused():
+                self._is_paused = True
+            case RunContinued():
+                yield from self._continue()
+            case TileSkipped(tile=tile, reason=reason):
+                if self._field is not None and self._field.id.tile == tile:
+                    yield from self._end(f"skipped: {reason}")
             case RecordingFailed(is_disk_error=True, reason=reason):
                 yield from self._end(f"storage: {reason}")
             case ActorFailed(is_final=True, actor=actor):
@@ -158,17 +169,15 @@ class SladsSampler:
         yield from self._go_on()
 
     def _remember(self, fact: Message) -> None:
-        for fold in (self._doses, self._measured, self._phases):
-            fold.learn(fact)
+        self._doses.learn(fact)
+        self._measured.learn(fact)
+        self._phases.learn(fact)
         match fact:
             case SpectraRecorded(field=field, batch=number):
                 self._recorded[field, number] = fact
             case SpectraClassified(field=field, batch=number):
                 # What was chosen went by the first answer; a later one counts at the end of the field.
                 self._classified.setdefault((field, number), fact)
-            case SpotsSpared(field=field, batch=number, points_px=points_px, labels=labels):
-                spared = zip(map(tuple, points_px.tolist()), labels.tolist(), strict=True)
-                self._spared.setdefault((field, number), {}).update(spared)
             case _:
                 pass
 
@@ -180,7 +189,11 @@ class SladsSampler:
 
     def _begin(self, order: MapTheField) -> Iterator[Effect]:
         self._is_beam_lost = False
+        self._is_paused = order.is_paused
         if self._field == order.field and self._map is not None:
+            if self._is_paused:
+                return
+            yield from self._continue()
             # The microscope may have been prepared anew, and then has forgotten what it was told; else it
             # knows these orders by their attempt.
             for number, entry in self._open.items():
@@ -210,19 +223,16 @@ class SladsSampler:
                 break
             yield from self._take_in(ready)
         if self._map is not None and self._map.is_finished and not self._open:
-            second = [] if self._has_looked_again else self._second_looks()
-            self._has_looked_again = True
-            if not second:
+            if self._unclassified and not self._has_looked_again:
+                yield from self._look_again()
+            else:
                 yield from self._end("")
-            for entry in second:
-                self._open[entry.batch.number] = entry
-                yield from self._reload(entry)
 
     def _take_up(self, batch: Batch) -> Iterator[Effect]:
         """Get the spectra of a batch: from the journal, from disk, or from the specimen."""
         key = self._key(batch.number)
         entry = self._open[batch.number] = OpenBatch(batch)
-        entry.spare(self._spared.get(key, {}))
+        entry.spare(key[0], self._measured.spared(key))
         recorded = self._recorded.get(key)
         if recorded is None:
             yield from self._spare(entry, self._elsewhere)
@@ -241,11 +251,8 @@ class SladsSampler:
 
     def _spare(self, entry: OpenBatch, labels: dict[Point, int]) -> Iterator[Effect]:
         """Take points out of a batch, and say so."""
-        rows = entry.spare(labels)
-        if rows.any():
-            field, number = self._key(entry.batch.number)
-            points_px, spared = entry.batch.points_px[rows], entry.spared[rows]
-            fact = SpotsSpared(field=field, batch=number, points_px=points_px, labels=spared)
+        fact = entry.spare(self._key(entry.batch.number)[0], labels)
+        if fact is not None:
             self._remember(fact)
             yield fact
 
@@ -301,12 +308,14 @@ class SladsSampler:
                 erd=self._map.erd(),
             )
 
-    def _second_looks(self) -> list[OpenBatch]:
-        """Return the batches that no classifier took, to be classified once more."""
-        again = [OpenBatch(batch, is_second=True) for batch, _ in self._unclassified.values()]
-        for entry in again:
-            entry.spare(self._spared.get(self._key(entry.batch.number), {}))
-        return again
+    def _look_again(self) -> Iterator[Effect]:
+        """Have batches classified once more that no classifier took."""
+        self._has_looked_again = True
+        for number, (batch, _) in self._unclassified.items():
+            entry = self._open[number] = OpenBatch(batch, is_second=True)
+            key = self._key(number)
+            entry.spare(key[0], self._measured.spared(key))
+            yield from self._reload(entry)
 
     def _take_second_look(self, entry: OpenBatch, fact: SpectraClassified) -> Iterator[Effect]:
         """Label points anew that no classifier took before; the map needs nothing else of them."""
@@ -327,8 +336,8 @@ class SladsSampler:
         self, entry: OpenBatch, numbers: NDArray[np.int64], labels: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], list[NewPhase]]:
         assert self._map is not None and entry.spectra is not None  # noqa: S101, PT018  for the type checker
-        counts = entry.spectra.counts[entry.rows]
-        return self._phases.look(self._map.field.id, entry.spectra.axis, numbers, counts, labels)
+        of, counts = self._map.field.id, entry.spectra.counts[entry.rows]
+        return self._phases.look(of, entry.spectra.axis, numbers, counts, labels)
 
     def _count_among(self, found: list[NewPhase], entry: OpenBatch) -> Iterator[PhaseProposed]:
         """Label the points anew that made phases known, and tell of the phases."""
@@ -342,22 +351,17 @@ class SladsSampler:
             return
         done, self._map = self._map, None
         self._open.clear()
-        result = done.result()
-        self._last = FieldMapped(
-            field=self._field,
-            is_complete=not fault,
-            reason=fault or done.ended,
-            points_px=result.points_px,
-            labels=result.labels,
-            distortion=result.distortion,
-            distortion_range=result.distortion_range,
-            phase_map=result.phase_map,
-            confidence=result.confidence,
-            erd=result.erd,
-            unclassified=sum(len(numbers) for _, numbers in self._unclassified.values()),
-        )
+        unclassified = sum(len(numbers) for _, numbers in self._unclassified.values())
+        self._last = field_mapped(done, fault, unclassified)
         self._remember(self._last)
         yield self._last
+
+    def _continue(self) -> Iterator[Effect]:
+        """Measure what a pause kept back."""
+        self._is_paused = False
+        for entry in self._open.values():
+            if entry.is_postponed:
+                yield from self._measure(entry)
 
     # -- a batch ----------------------------------------------------------------------------
 
@@ -367,6 +371,9 @@ class SladsSampler:
 
     def _measure(self, entry: OpenBatch) -> Iterator[Effect]:
         """Send the beam to the points of a batch, as far as the limit of dose allows."""
+        entry.is_postponed = self._is_paused
+        if self._is_paused:
+            return
         assert self._order is not None and self._map is not None  # noqa: S101, PT018  for the type checker
         field, points_px = self._order.field, entry.points_px
         scanned = self._order.scanned_e_per_nm2
@@ -377,14 +384,12 @@ class SladsSampler:
             entry.attempt += 1
             yield self._order_of(entry)
             yield self._reminder("spots", entry, entry.attempt)
-        elif not is_allowed.all():
-            if self._doses.is_exhausted(field, float(entry.batch.live_time_s[0]), scanned):
-                self._map.end("dose")
+        elif len(points_px) and self._doses.is_exhausted(field, entry.batch.live_time_s[0], scanned):
+            self._map.end("dose")
 
     def _order_of(self, entry: OpenBatch) -> MeasureSpots:
         assert self._field is not None  # noqa: S101  for the type checker
-        order = entry.order(self._field)
-        self._doses.learn(order)
+        self._doses.learn(order := entry.order(self._field))
         return order
 
     def _reminder(self, kind: str, entry: OpenBatch, attempt: int = 1) -> After:
@@ -394,8 +399,7 @@ class SladsSampler:
 
     @property
     def _within_s(self) -> float:
-        beam_s = sum(float(other.batch.live_time_s.sum()) for other in self._open.values())
-        return ANSWER_S + 5 * beam_s
+        return ANSWER_S + 5 * sum(float(other.batch.live_time_s.sum()) for other in self._open.values())
 
     def _measure_again(self, entry: OpenBatch, reason: str, is_retryable: bool = True) -> Iterator[Effect]:
         self._given_up_in_a_row += 1
@@ -405,9 +409,7 @@ class SladsSampler:
                 self._given_up_in_a_row = 0
             if self._given_up_in_a_row < LOST_IN_A_ROW:
                 return
-            yield from self._end(f"microscope: {reason}; so often that dose forbids to try again")
-        else:
-            yield from self._end(f"microscope: {reason}")
+        yield from self._end(f"microscope: {reason}")
 
     def _missing(self, entry: OpenBatch, reason: str) -> Iterator[Effect]:
         """Have a batch recorded that is not on disk: from memory, else from the specimen."""

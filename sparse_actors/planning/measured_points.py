@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 from sparse_actors.contracts.classifier import FITS_NONE
 from sparse_actors.geometry import TileIndex
@@ -14,6 +15,7 @@ from sparse_actors.messages import (
     Message,
     SpectraClassified,
     SpectraRecorded,
+    SpotsSpared,
 )
 from sparse_actors.planning.open_batch import Point
 
@@ -24,6 +26,7 @@ class MeasuredPoints:
     def __init__(self) -> None:
         self._batches: defaultdict[TileIndex, dict[tuple[FieldId, int], SpectraRecorded]] = defaultdict(dict)
         self._labels: dict[tuple[FieldId, int], list[int]] = {}
+        self._spared: defaultdict[tuple[FieldId, int], dict[Point, int]] = defaultdict(dict)
         self._maps: defaultdict[TileIndex, dict[FieldId, FieldMapped]] = defaultdict(dict)
 
     def learn(self, fact: Message) -> None:
@@ -34,10 +37,17 @@ class MeasuredPoints:
             case SpectraClassified(field=field, batch=batch):
                 labels = fact.labels.tolist()
                 self._labels[field, batch] = labels if fact.worker else [NOT_KNOWN] * len(labels)
+            case SpotsSpared(field=field, batch=batch, points_px=points_px, labels=labels):
+                points = ((x, y) for x, y in points_px.tolist())
+                self._spared[field, batch].update(zip(points, labels.tolist(), strict=True))
             case FieldMapped(field=field):
                 self._maps[field.id.tile][field.id] = fact
             case _:
                 pass
+
+    def spared(self, batch: tuple[FieldId, int]) -> Mapping[Point, int]:
+        """Return the points of a batch that were not measured for it, with their labels as they were then."""
+        return self._spared[batch]
 
     def elsewhere(self, field: MapField) -> dict[Point, int]:
         """Return the points of a field that were measured in others, with their labels.

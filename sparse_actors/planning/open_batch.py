@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from sparse_actors.messages import (
     ClassificationReturned,
+    FieldId,
     MapField,
     MeasureSpots,
     SpectraMeasured,
     SpectraReloaded,
+    SpotsSpared,
 )
 from sparse_actors.sampling.field_map import Batch
 
@@ -31,6 +33,8 @@ class OpenBatch:
     batch: Batch
     attempt: int = 0
     """Of measuring it."""
+    is_postponed: bool = False
+    """To be measured when the run goes on."""
     spectra: SpectraMeasured | SpectraReloaded | None = None
     rows: NDArray[np.int64] | None = None
     """Which of these spectra are those of the points to measure."""
@@ -76,12 +80,16 @@ class OpenBatch:
             grid_px=field.grid_px,
         )
 
-    def spare(self, labels: Mapping[Point, int]) -> NDArray[np.bool_]:
-        """Take points out, those of other batches passed over; return which of the batch, (n,), are new."""
+    def spare(self, field: FieldId, labels: Mapping[Point, int]) -> SpotsSpared | None:
+        """Take points out, those of other batches passed over; return the news, None if there are none."""
         before = self.left
         for row, point in enumerate(_points(self.batch.points_px)):
             self.spared[row] = labels.get(point, self.spared[row])
-        return before & ~self.left
+        rows = before & ~self.left
+        if not rows.any():
+            return None
+        points_px, spared = self.batch.points_px[rows], self.spared[rows]
+        return SpotsSpared(field=field, batch=self.batch.number, points_px=points_px, labels=spared)
 
     def rows_of(self, points_px: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """Return where among some points (n, 2) those to measure are; None if one is not there."""

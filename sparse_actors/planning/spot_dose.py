@@ -73,14 +73,10 @@ class SpotDoses:
             case MicroscopePrepared(capabilities=can):
                 self._settling_s = can.limits.spectrum_overhead_s
                 self._last.clear()
-            case SpotsStarted(field=field) | MeasureSpots(field=field):
-                key = field, message.batch
-                if message.attempt > self._last.get(key, (0, None))[0]:
-                    exposure = _Exposure(message.points_px, message.live_time_s + self._settling_s)
-                    self._exposures[field.tile].append(exposure)
-                    self._last[key] = message.attempt, exposure
-                    self._on_map = None
-            case SpectraRecorded(field=field, batch=batch) if (field, batch) in self._last:
+            case SpotsStarted() | MeasureSpots():
+                self._begin(message)
+            case SpectraRecorded(field=field, batch=batch):
+                self._begin(message)  # whoever hears of nothing else
                 attempt, exposure = self._last[field, batch]
                 if message.attempt != attempt or exposure.is_recorded:
                     return
@@ -92,6 +88,14 @@ class SpotDoses:
                 self._on_map = None
             case _:
                 pass
+
+    def _begin(self, message: SpotsStarted | MeasureSpots | SpectraRecorded) -> None:
+        key = message.field, message.batch
+        if message.attempt > self._last.get(key, (0, None))[0]:
+            exposure = _Exposure(message.points_px, message.live_time_s + self._settling_s)
+            self._exposures[message.field.tile].append(exposure)
+            self._last[key] = message.attempt, exposure
+            self._on_map = None
 
     def allowed(
         self,

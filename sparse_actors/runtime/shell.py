@@ -128,6 +128,8 @@ class Shell:
 
     def build(self) -> None:
         """Make the behaviour, and let it begin."""
+        # What is logged in this thread says who wrote it.
+        structlog.contextvars.bind_contextvars(actor=self.name)
         try:
             self._behaviour = self._factory()
             begin = getattr(self._behaviour, "begin", None)
