@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from kills import KilledSurvey
+from steel_spectra import write_library
 from story_map import MODEL
 
 from sparse_actors.recording.run_record import RunRecord
@@ -91,10 +92,7 @@ class KilledMap(KilledSurvey):
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("library") / "steel.npz"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent.parent / "scripts"))
-        from steel_library import steel_library
-    steel_library(seed=1, spectra=30, first_mm=(1.0, 2.0)).save(path)
+    write_library(path)
     return path
 
 

@@ -247,7 +247,7 @@ def test_workers_that_are_back_at_the_end_of_a_field_classify_what_was_left() ->
 def test_spectra_that_never_come_are_said_to_be_so() -> None:
     story = MapStory(field_survey())
     messages = story.tell(lambda d: "lost" if isinstance(d.message, MeasureSpots) else None)
-    assert {m.reason for m in of(FieldMapped, messages)} == {"microscope: no answer within 61 s"}
+    assert {m.reason for m in of(FieldMapped, messages)} == {"microscope: no answer within 60 s"}
 
 
 def test_what_is_stopped_while_points_are_spared_goes_on_the_same() -> None:

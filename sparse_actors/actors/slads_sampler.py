@@ -14,6 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_actors.contracts.classifier import FITS_NONE, Classes
+from sparse_actors.mapping.found_phases import FoundPhases
+from sparse_actors.mapping.map_ending import field_mapped
+from sparse_actors.mapping.measured_points import MeasuredPoints
+from sparse_actors.mapping.open_batch import OpenBatch, Point
 from sparse_actors.messages import (
     NOT_KNOWN,
     ActorFailed,
@@ -47,10 +51,6 @@ from sparse_actors.messages import (
     TileSkipped,
     WorkerJoined,
 )
-from sparse_actors.planning.found_phases import FoundPhases
-from sparse_actors.planning.map_ending import field_mapped
-from sparse_actors.planning.measured_points import MeasuredPoints
-from sparse_actors.planning.open_batch import OpenBatch, Point
 from sparse_actors.planning.spot_dose import SpotDoses
 from sparse_actors.sampling.field_map import Batch, FieldMap
 from sparse_actors.sampling.map_plan import MapPlan
@@ -59,7 +59,7 @@ from sparse_actors.sampling.open_set import NewPhase
 TRIES = 2
 """So often a batch is given to a classifier."""
 LOST_IN_A_ROW = 3
-"""So many batches in a row that no worker could classify, or that failed and dose forbids to repeat, end a map."""
+"""So many batches in a row that nobody classified, or that failed and dose forbids to repeat, end a map."""
 ANSWER_S = 60.0
 """An answer from the disk or the workers is overdue after this long."""
 UPDATES = 100

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from sparse_actors.contracts.classifier import FITS_NONE
 from sparse_actors.geometry import TileIndex
+from sparse_actors.mapping.open_batch import Point
 from sparse_actors.messages import (
     NOT_KNOWN,
     FieldId,
@@ -17,7 +18,6 @@ from sparse_actors.messages import (
     SpectraRecorded,
     SpotsSpared,
 )
-from sparse_actors.planning.open_batch import Point
 
 
 class MeasuredPoints:
