@@ -22,7 +22,7 @@ from sparse_actors.actors.detector_actor import DetectorActor
 from sparse_actors.actors.microscope_actor import Instrument, MicroscopeActor
 from sparse_actors.actors.partition_scheduler import PartitionScheduler
 from sparse_actors.actors.phase_namer import ElementsOf, PhaseNamer
-from sparse_actors.actors.recorder import Recorder
+from sparse_actors.actors.recorder import KEPT, Recorder
 from sparse_actors.actors.region_planner import RegionPlanner
 from sparse_actors.actors.slads_sampler import SladsSampler
 from sparse_actors.actors.time_keeper import TimeKeeper
@@ -35,6 +35,7 @@ from sparse_actors.learn import ELEMENTS, model_part
 from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun, WorkerJoined, WorkerLost
 from sparse_actors.network.local_workers import spare_cores
 from sparse_actors.network.pool import WorkerPool
+from sparse_actors.network.taps import Taps
 from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.planning.merging import compile_merging
 from sparse_actors.planning.survey_plan import SurveyPlan
@@ -239,6 +240,7 @@ class _Survey:
         for fact in history:
             state.learn(fact)
         self._clock = clock
+        self._config = config
         self._plan = plan
         self._folder = folder
         self._bus = bus = Bus()
@@ -266,6 +268,7 @@ class _Survey:
             token=os.environ.get("SPARSE_ACTORS_WORKER_TOKEN", ""),
             log=folder.path / "workers.log",
         )
+        self._taps = ExitStack()
 
         def spectra() -> SpectraStore:
             # The recorder tells it what the journal holds, each time it is built.
@@ -301,6 +304,7 @@ class _Survey:
 
     def run(self, begun: Iterable[Message], observe: Tap | None) -> RunResult:
         """Say what is journaled of this session, start everything, wait for the end, stop all in reverse."""
+        self._open_taps()
         self._bus.tap(self._watch)
         self._bus.tap(self._ending.watch)
         if observe:
@@ -325,6 +329,7 @@ class _Survey:
                 pass
         finally:
             problems += self._close()
+            self._taps.close()
             self._signals.listen(None)
         if self._finished is None:
             raise AssertionError("the run ended without saying how")
@@ -334,6 +339,21 @@ class _Survey:
         return RunResult(
             self._finished.outcome, self._finished.reason, cause, self._folder.path, tuple(problems)
         )
+
+    def _open_taps(self) -> None:
+        table, journal = self._config.taps, self._folder.journal
+        if table.listen:
+            taps = Taps(
+                listen=table.listen,
+                images_listen=table.images_listen,
+                images=table.images,
+                token=os.environ.get("SPARSE_ACTORS_TAP_TOKEN", ""),
+                history=lambda: read_journal(journal),
+                journaled=KEPT,
+                publish=self._bus.publish,
+            )
+            self._taps.callback(taps.close)
+            self._bus.tap(taps.take)
 
     def _is_ready(self) -> bool:
         """Compile and wait for a detector before the microscope is touched; else say how the run ended."""
