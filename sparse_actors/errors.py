@@ -65,3 +65,7 @@ class NobodyAnswersError(ControlError):
 
 class ActorError(SparseActorsError):
     """An actor gave up after its restart budget."""
+
+
+class TapError(SparseActorsError):
+    """A run could not be listened to, or does not take what was sent to it."""

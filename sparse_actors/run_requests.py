@@ -103,5 +103,9 @@ class RunStatus(msgspec.Struct, frozen=True, kw_only=True, tag_field="reply", ta
     messages: int
     """How many this session has seen."""
     workers: tuple[Worker, ...]
+    taps: str
+    """Where other programs can look on; empty for nowhere."""
+    taps_dropped: dict[str, int]
+    """How many messages of each kind came too fast to be shown to them."""
     refused: int
     """Requests that were not valid."""
