@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import msgspec
@@ -120,8 +121,8 @@ class RunControl:
                 self._keep(request, reason, is_refused=True)
             case TileReached(tile=tile):
                 self._tile = str(tile)
-            case WorkerJoined(worker=name, host=host, pid=pid):
-                self._workers = {**self._workers, name: Worker(name=name, host=host, pid=pid)}
+            case WorkerJoined(worker=name):
+                self._workers = {**self._workers, name: _worker(message)}
             case WorkerLost(worker=name):
                 self._workers = {other: w for other, w in self._workers.items() if other != name}
             case RunFinished():
@@ -178,6 +179,12 @@ class RunControl:
             taps_dropped=dropped,
             refused=self._control.refused,
         )
+
+
+def _worker(joined: WorkerJoined) -> Worker:
+    lists = {entry.name: getattr(joined, entry.name) for entry in fields(joined)}
+    has = {name: value for name, value in lists.items() if isinstance(value, tuple) and value}
+    return Worker(name=joined.worker, host=joined.host, pid=joined.pid, has=has)
 
 
 def _order(request: RunOrder) -> Order:

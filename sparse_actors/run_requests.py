@@ -86,6 +86,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     host: str
     pid: int
+    has: dict[str, tuple[str, ...]] = {}
+    """What else it said of itself when it joined, such as the phases that its classifier tells apart."""
 
 
 class RunStatus(msgspec.Struct, frozen=True, kw_only=True, tag_field="reply", tag="run"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 from daemons import TESTS, until
 
 from sparse_actors.cli.serve import given_up
-from sparse_actors.daemon import daemon, run_queue
+from sparse_actors.daemon import child, daemon, run_queue
 from sparse_actors.daemon.daemon import Daemon
 from sparse_actors.daemon.requests import (
     DaemonStatus,
@@ -115,6 +116,13 @@ def test_a_disk_that_refuses_for_a_while_ends_nothing(
     ask(serving.folder, ResumeQueue(), Done)
     assert serving.wait_for(number, "failed").reason.startswith("ConfigError")
     assert any("No space left" in said for said in serving.said)
+
+
+def test_a_process_makes_no_run_before_the_daemon_has_noted_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-c", child._START, "run", "--out", str(tmp_path / "run")]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
+    assert ended.returncode == 75
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_held_queue_is_skipped_reordered_and_resumed(serving: Serving, tmp_path: Path) -> None:

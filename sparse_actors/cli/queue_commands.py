@@ -155,10 +155,11 @@ def workers(queue: Queue = None, run: RunFolder = None, as_json: Json = False) -
 
         found = run_status(run or current_run(queue)).workers
         if as_json:
-            listed = [{"name": w.name, "host": w.host, "pid": w.pid} for w in found]
+            listed = [{"name": w.name, "host": w.host, "pid": w.pid, **w.has} for w in found]
             print_json(data, workers=listed)
         for worker in () if as_json else found:
-            typer.echo(f"{worker.name}  {worker.host}  process {worker.pid}", file=data)
+            has = "".join(f"  {name}: {', '.join(values)}" for name, values in worker.has.items())
+            typer.echo(f"{worker.name}  {worker.host}  process {worker.pid}{has}", file=data)
 
 
 def taps(queue: Queue = None, run: RunFolder = None, as_json: Json = False) -> None:
