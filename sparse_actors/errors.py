@@ -79,3 +79,7 @@ class StoppedError(SparseActorsError):
     def __init__(self, signal_name: str) -> None:
         super().__init__(f"{signal_name} received: nothing was written")
         self.is_interrupt = signal_name == "SIGINT"
+
+
+class TapError(SparseActorsError):
+    """A run could not be listened to, or does not take what was sent to it."""

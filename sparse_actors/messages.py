@@ -173,6 +173,8 @@ class PartitionScanned(Message):
     """What the instrument used."""
     started_s: float
     finished_s: float
+    reduced: int = 1
+    """1: the image as it is; n: a tap's preview, n times smaller in both directions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +188,8 @@ class RegionScanned(Message):
     dwell_ns: float
     started_s: float
     finished_s: float
+    reduced: int = 1
+    """As in `PartitionScanned`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,6 +362,27 @@ class WorkerDismissed(Message):
     """The daemon lets a worker go: the run ended, or the worker may not join."""
 
     reason: str
+
+
+# -- taps, on their sockets only --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TapsDescribed(Message):
+    """Where a run shows its messages."""
+
+    facts_port: int
+    images_port: int
+    """0: no images are shown."""
+    images: Literal["preview", "full"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSent(Message):
+    """The state of a run was sent; it holds what was on the bus up to `number`."""
+
+    facts: int
+    number: int
 
 
 # -- planning --------------------------------------------------------------------------------

@@ -90,6 +90,9 @@ JOURNALED = (
 )
 """Facts the recorder writes down as they pass; its own go to the journal before they are said."""
 
+KEPT = (*JOURNALED, StorageReserved, Recorded, SpectraRecorded)
+"""All messages that get into the journal."""
+
 SYNCED = (
     MicroscopePrepared,
     RegionsPlanned,
