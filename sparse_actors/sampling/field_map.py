@@ -20,7 +20,7 @@ from .beam_path import beam_path
 from .field_sampler import FieldSampler
 from .map_plan import MapPlan
 from .reconstruction import reconstruct
-from .stopping import Distortion, estimate, evidence, is_audit
+from .stopping import Distortion, Evidence, estimate, evidence, is_audit
 
 SURE = 0.99
 """A point whose label is less certain than this asks for more time at the next."""
@@ -40,8 +40,6 @@ class Batch:
     """(n, 2): x, y on the map grid of the whole field of view."""
     live_time_s: NDArray[np.float64]
     """(n,)"""
-    is_audit: NDArray[np.bool_]
-    """(n,): drawn at random, to tell how good the map is; see `stopping`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,7 +98,7 @@ class FieldMap:
         self._answers: dict[int, tuple[NDArray[np.int64], NDArray[np.float64], float]] = {}
         self._told_points: list[NDArray[np.int64]] = []
         self._told_labels: list[NDArray[np.int64]] = []
-        self._audits: list[NDArray[np.bool_]] = []
+        self._drawn: list[NDArray[np.uint8]] = []
         self._wrong: list[NDArray[np.bool_]] = []
         self._judged_points = 0
         self._last_px = np.zeros(2, np.int64)
@@ -174,7 +172,7 @@ class FieldMap:
         local = self._local(batch.points_px)
         # A point of no known phase is one more where the map is wrong.
         self._wrong.append(labels != self._sampler.predicted(local))
-        self._audits.append(batch.is_audit)
+        self._drawn.append(self._sampler.drawn(local))
         self._sampler.tell(local, labels.astype(np.int32))
         self._told_points.append(batch.points_px)
         self._told_labels.append(labels)
@@ -202,13 +200,11 @@ class FieldMap:
         if not len(points):
             self.ended = "points"
             return
-        is_anywhere = np.arange(len(points)) >= len(points) - len(anywhere)
-        order = beam_path(points, self._last_px)
-        points, is_anywhere = points[order], is_anywhere[order]
+        points = points[beam_path(points, self._last_px)]
         self._last_px = points[-1]
         number = self.told + len(self._chosen)
         live_time_s = np.full(len(points), self._live_time_s)
-        batch = Batch(number, points + self._corner, live_time_s, is_anywhere)
+        batch = Batch(number, points + self._corner, live_time_s)
         self._chosen[number] = batch
         self._new.append(batch)
 
@@ -222,13 +218,19 @@ class FieldMap:
         ):
             return
         self._judged_points = self._points
-        if self._distortion(self._sampler.phase_map()).high <= wanted:
+        if self.distortion().high <= wanted:
             self.ended = "distortion"
 
-    def _distortion(self, phase_map: NDArray[np.int32]) -> Distortion:
-        points = self._local(_joined(self._told_points, (0, 2)))
-        audits, wrong = _joined(self._audits, (0,)), _joined(self._wrong, (0,))
-        return estimate(evidence(phase_map, points, audits.astype(bool), wrong.astype(bool)))
+    def distortion(self) -> Distortion:
+        """Estimate how much of the map is wrong; -1, and anything between 0 and 1, while nothing is known."""
+        if not any((labels > 0).any() for labels in self._told_labels):
+            return Distortion(-1.0, 0.0, 1.0)
+        return estimate(self.evidence())
+
+    def evidence(self) -> Evidence:
+        """Return what the map tells about its errors."""
+        drawn, wrong = _joined(self._drawn, (0,)).astype(np.uint8), _joined(self._wrong, (0,)).astype(bool)
+        return evidence(self._sampler.phase_map(), self.vote_share(), drawn, wrong)
 
     def _adapt_live_time(self, labels: NDArray[np.int64], confidence: NDArray[np.float64]) -> None:
         shortest_s, longest_s = self._plan.live_time_range_s
@@ -253,7 +255,7 @@ class FieldMap:
         """Return the map as it is now."""
         points, labels = _joined(self._told_points, (0, 2)), _joined(self._told_labels, (0,))
         best = reconstruct(self.field.shape, self._local(points), labels)
-        judged = self._distortion(best.labels) if (labels > 0).any() else Distortion(-1.0, 0.0, 1.0)
+        judged = self.distortion()
         return MapResult(
             points_px=points,
             labels=labels,
@@ -269,6 +271,10 @@ class FieldMap:
     def phase_map(self) -> NDArray[np.uint8]:
         """Return the map so far, (rows, columns): 1..L, 0 where nothing is known."""
         return self._sampler.phase_map().astype(np.uint8)
+
+    def vote_share(self) -> NDArray[np.float32]:
+        """Return how much the points near a pixel agree, (rows, columns): 0..1."""
+        return self._sampler.vote_share()
 
     def erd(self) -> NDArray[np.float32]:
         """Return the expected reduction in distortion, (rows, columns) in px; 0 where measured."""
