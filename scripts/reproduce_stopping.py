@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from typing import Any
@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.stats import nbinom
 from stopping_fields import MappedField, drawn_fields, micrographs
 from stopping_runs import Check, End, checks, end
 
-from sparse_actors.sampling.stopping import LAWS, SPREAD, Law, estimate, learnt_threshold, posterior
+from sparse_actors.sampling.stopping import LAWS, SPREAD, Evidence, Law, estimate, learnt_threshold, posterior
 
 SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2)
 TARGETS = (0.02, 0.01, 0.005)
-FIT_FIELDS, FIELDS = 16, 28
+FIT_FIELDS, FIELDS = 15, 27
 """Of each class that is drawn; of the micrographs all."""
 FIT_SEED = 1000
 Row = dict[str, Any]
@@ -119,10 +120,13 @@ def _end(job: tuple[MappedField, int, float]) -> End:
 
 def fit(known: Sequence[Check]) -> tuple[tuple[Law, ...], float]:
     """Return the `LAWS` of greatest likelihood for simulated maps, and the `SPREAD` that lets 95 % hold."""
+    seen = _stacked([check.seen for check in known])
+    wrong = np.array([round(check.distortion * check.seen.pixels) for check in known])
+    disputed = np.array([check.wrong_disputed for check in known])
     laws = []
     for used, is_disputed in zip(LAWS, (True, False), strict=True):
         found = minimize(
-            partial(_loss, known, is_disputed),
+            partial(_loss, seen, disputed if is_disputed else wrong - disputed, is_disputed),
             used,
             method="L-BFGS-B",
             bounds=[(-5, 5)] * (len(used) - 1) + [(0.001, 1)],
@@ -135,16 +139,23 @@ def fit(known: Sequence[Check]) -> tuple[tuple[Law, ...], float]:
     return tuple(laws), round(float(spread), 2)
 
 
-def _loss(known: Sequence[Check], is_disputed: bool, law: NDArray[np.float64]) -> float:
+def _stacked(parts: Sequence[Any]) -> Any:
+    """Return one of the parts with arrays of all of them for its fields."""
+    columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(parts[0])}
+    return replace(
+        parts[0],
+        **{
+            name: _stacked(column) if is_dataclass(column[0]) else np.array(column)
+            for name, column in columns.items()
+        },
+    )
+
+
+def _loss(seen: Evidence, count: NDArray[np.int64], is_disputed: bool, law: NDArray[np.float64]) -> float:
     """Return the mean negative logarithm of a negative binomial likelihood, and a little for large values."""
-    total = 0.0
-    for check in known:
-        shape, mean = posterior(check.seen, Law(*law), is_disputed)
-        wrong = round(check.distortion * check.seen.pixels)
-        count = check.wrong_disputed if is_disputed else wrong - check.wrong_disputed
-        total += math.lgamma(count + shape) - math.lgamma(shape) - math.lgamma(count + 1)
-        total += shape * math.log(shape / (shape + mean)) + count * math.log(mean / (shape + mean))
-    return -total / len(known) + 1e-4 * float(np.square(law).sum())
+    shape, mean = posterior(seen, Law(*law), is_disputed)
+    likelihood = nbinom.logpmf(count, shape, shape / (shape + mean))
+    return -float(likelihood.mean()) + 1e-4 * float(np.square(law).sum())
 
 
 def _holds(check: Check, found: Any) -> bool:

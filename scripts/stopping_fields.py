@@ -15,7 +15,7 @@ from slads_images import DATA, EXPERIMENTS, Labels, segment
 from sparse_actors.sampling.label_images import KINDS, label_image
 
 Use = Literal["fit", "judge"]
-SIDES_PX = (64, 96, 128, 192)
+SIDES_PX = (64, 96, 128)
 _USES: tuple[Use, ...] = ("fit", "judge")
 
 
@@ -106,31 +106,27 @@ _DRAW = {
 
 def micrographs(use: Use) -> Iterator[MappedField]:
     """Yield segmented micrographs; no image is in both uses."""
+    two_phase = EXPERIMENTS["two-phase-128"].folds()
     if use == "fit":
-        for spot in ("spot1_0d_0", "spot2_0d_0"):
-            labels = segment(_grey(f"alloys/nasa_superalloy_{spot}.tif"), 2)
-            yield MappedField("micrographs", f"superalloy {spot}", labels[::4, ::4])
-            yield MappedField("micrographs", f"superalloy {spot}, quarter", labels[:256:2, :256:2])
-        steels, coatings = (
-            ("0007", "0124", "0235", "0333", "0360"),
-            ("032919_6_100cyc0007", "040617_3_S0410018"),
-        )
-        known = EXPERIMENTS["two-phase-128"].folds()[0].train
+        alloys, steels = ("spot1_0d_0", "spot2_0d_0"), ("0007", "0124", "0235", "0333", "0360")
+        coatings: tuple[str, ...] = ("032919_6_100cyc0007", "040617_3_S0410018")
+        fields = two_phase[0].train
     else:
-        for spot in ("spot3_0d_3", "spot5_0d_0"):
-            labels = segment(_grey(f"alloys/nasa_superalloy_{spot}.tif"), 2)
-            yield MappedField("micrographs", f"superalloy {spot}", labels[::4, ::4])
-            yield MappedField("micrographs", f"superalloy {spot}, quarter", labels[:256:2, :256:2])
-        steels, coatings = ("0495", "1061", "1176", "1528"), ("040617_3_S0410028", "050317_3_S0440019")
-        folds = [*EXPERIMENTS["two-phase-128"].folds(), *EXPERIMENTS["four-phase-256"].folds()]
-        known = tuple(field for fold in folds for field in fold.tests)
+        alloys, steels = ("spot3_0d_3", "spot5_0d_0"), ("0495", "1061", "1176", "1528")
+        coatings = ("040617_3_S0410028", "050317_3_S0440019")
+        folds = (*two_phase, *EXPERIMENTS["four-phase-256"].folds())
+        fields = tuple(field for fold in folds for field in fold.tests)
+    for spot in alloys:
+        labels = segment(_grey(f"alloys/nasa_superalloy_{spot}.tif"), 2)[::4, ::4]
+        yield MappedField("micrographs", f"superalloy {spot}", labels)
     for number in steels:
+        # Microconstituents, labelled by hand.
         labels = _grey(f"steel_uhcs/uhcs{number}_human.tif")[:384:3, :384:3].astype(np.int32) + 1
         yield MappedField("micrographs", f"steel {number}", labels)
     for image in coatings:
         labels = _grey(f"alloys/nasa_ebc_{image}_labels4.tif")[::8, ::8].astype(np.int32)
         yield MappedField("micrographs", f"coating {image}", labels)
-    yield from (MappedField("micrographs", field.name, field.labels) for field in known)
+    yield from (MappedField("micrographs", field.name, field.labels) for field in fields)
 
 
 def _grey(path: str) -> NDArray[np.uint8]:

@@ -211,3 +211,30 @@ def test_no_test_field_shares_a_pixel_with_what_was_trained_on():
                     assert not np.shares_memory(test.labels, train.labels)
                     assert test.name != train.name
                     assert not np.array_equal(test.labels, train.labels)
+
+
+def test_fields_to_judge_the_estimate_on_are_none_that_it_was_fitted_on():
+    import stopping_fields
+
+    fitted, judged = (list(stopping_fields.drawn_fields(use, 5)) for use in ("fit", "judge"))
+    assert [field.kind for field in fitted] == [field.kind for field in judged]
+    assert len({field.kind for field in judged}) == 7
+    assert {field.labels.shape[0] for field in judged} == set(stopping_fields.SIDES_PX)
+    for one, other in zip(fitted, judged, strict=True):
+        assert one.labels.min() == other.labels.min() == 1
+        assert one.labels.shape == other.labels.shape
+        assert not np.array_equal(one.labels, other.labels)
+        assert len(np.unique(other.labels)) > 1
+    again = list(stopping_fields.drawn_fields("judge", 5))
+    assert all(np.array_equal(one.labels, other.labels) for one, other in zip(judged, again, strict=True))
+
+
+@pytest.mark.skipif(not (SCRIPTS.parent.parent / "shared" / "data").exists(), reason="no ../shared/data")
+def test_no_micrograph_is_both_fitted_and_judged():
+    import stopping_fields
+
+    fitted, judged = (list(stopping_fields.micrographs(use)) for use in ("fit", "judge"))
+    assert not {field.name for field in fitted} & {field.name for field in judged}
+    for one in fitted:
+        for other in judged:
+            assert not np.array_equal(one.labels, other.labels)
