@@ -33,7 +33,6 @@ def drawn_fields(use: Use, count: int) -> Iterator[MappedField]:
     for number, (kind, draw) in enumerate(_DRAW.items()):
         for index in range(count):
             random = np.random.default_rng([_USES.index(use), number, index])
-            # By the side too: every class meets every size.
             side = SIDES_PX[index % len(SIDES_PX)]
             yield MappedField(kind, f"{kind} {index}", draw((side, side), random))
 
