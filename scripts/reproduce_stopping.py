@@ -58,9 +58,10 @@ A class that the fit has not seen at all, with a fit to the other classes:
 ## Where maps end
 
 With `distortion_pct` a map ends when the upper end of the interval is below it, at 20 % of the points at the
-latest. These maps ended by themselves, each field with one of the targets. Beside them the paper's rule (its
-filtered error below a threshold learnt for the target on the fields of the fit) on all maps, looked at at
-nine fractions.
+latest, and not before so many points that particles covering that share are hit with 97.5 % probability (183
+for 2 %). These maps ended by themselves, each field with one of the targets. Beside them the paper's rule
+(its filtered error below a threshold learnt for the target on the fields of the fit) on all maps, which it
+looks at nine times.
 
 | target | rule | maps | ended before 20 % | of these no more wrong than asked | worst | points, mean |
 |---|---|---|---|---|---|---|

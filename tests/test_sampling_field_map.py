@@ -69,6 +69,18 @@ def test_a_map_does_not_end_while_particles_a_few_pixels_across_are_missing() ->
     assert result.distortion_range[0] <= wrong <= result.distortion_range[1]
 
 
+def test_a_map_does_not_end_before_it_could_have_met_a_rare_phase() -> None:
+    field = MapField(FieldId(TileIndex(0, 0), 0), PixelBox(0, 0, 64, 64), (64, 64))
+    plan = map_plan(model=default(), fraction=0.2, start_fraction=0.01, distortion=0.02)
+    field_map = FieldMap(field, plan)
+    while new := field_map.new_batches():
+        for batch in new:
+            n = len(batch.points_px)
+            field_map.learn(batch.number, np.ones(n, np.int64), np.ones(n), 0.0)
+    assert field_map.ended == "distortion"
+    assert 183 <= field_map.points < 250
+
+
 def test_a_map_ends_with_its_time() -> None:
     field_map, batches = grown(within_s=0.5)
     assert field_map.ended == "time"

@@ -20,6 +20,7 @@ from sparse_actors.sampling.stopping import (
     evidence,
     is_audit,
     learnt_threshold,
+    least_points,
     posterior,
     unseen_px,
 )
@@ -66,7 +67,7 @@ def test_an_estimate_is_a_share_within_its_interval(seen):
 @pytest.mark.parametrize("kind", ["in_disputed", "in_agreed"])
 def test_draws_move_the_estimate_and_many_of_them_decide(kind):
     none_wrong = estimate(replace(KNOWN, **{kind: Draw(400.0, 0)}))
-    some_wrong = estimate(replace(KNOWN, **{kind: Draw(400.0, 40)}))
+    some_wrong = estimate(replace(KNOWN, **{kind: Draw(400.0, 200)}))
     assert none_wrong.high < estimate(KNOWN).high < some_wrong.high
     assert none_wrong.expected < estimate(KNOWN).expected < some_wrong.expected
     pixels = KNOWN.disputed if kind == "in_disputed" else 16384 - 1600 - 700
@@ -134,6 +135,12 @@ def test_what_is_seen_is_counted_by_how_points_were_drawn():
     assert (seen.pixels, seen.measured, seen.disputed, seen.doubt) == (24, 4, 8, 2.0)
     assert seen.in_disputed == Draw(2.0, 1)  # the second of four points: the map has doubled since
     assert seen.in_agreed == Draw(pytest.approx(4 / 3 + 1), 1)
+
+
+@pytest.mark.parametrize("distortion", [0.2, 0.02, 0.005])
+def test_a_map_may_end_when_particles_of_that_share_would_have_been_hit(distortion):
+    points = least_points(distortion)
+    assert (1 - distortion) ** points <= 0.025 < (1 - distortion) ** (points - 1)
 
 
 def test_every_twentieth_point_after_the_start_is_an_audit():

@@ -20,7 +20,7 @@ from .beam_path import beam_path
 from .field_sampler import FieldSampler
 from .map_plan import MapPlan
 from .reconstruction import reconstruct
-from .stopping import Distortion, Evidence, estimate, evidence, is_audit
+from .stopping import Distortion, Evidence, estimate, evidence, is_audit, least_points
 
 SURE = 0.99
 """A point whose label is less certain than this asks for more time at the next."""
@@ -214,6 +214,7 @@ class FieldMap:
         if (
             wanted is None
             or self.ended
+            or self._points < least_points(wanted)
             or self._points - self._judged_points < LOOKED_AT * self.field.box.area
         ):
             return

@@ -100,6 +100,14 @@ def is_audit(number: int, start: int) -> bool:
     return number >= start and (number - start) % AUDIT_EVERY == AUDIT_EVERY - 1
 
 
+def least_points(distortion: float) -> int:
+    """Return how many points a map needs before it may end at a distortion.
+
+    With so many, particles that cover as large a share of the field are hit with 97.5 % probability.
+    """
+    return math.ceil(math.log(0.025) / math.log1p(-distortion))
+
+
 def evidence(
     phase_map: NDArray[np.int32],
     vote_share: NDArray[np.float32],
