@@ -21,7 +21,7 @@ from .beam_path import beam_path
 from .field_sampler import FieldSampler
 from .map_plan import MapPlan
 from .reconstruction import reconstruct
-from .stopping import Distortion, estimate, evidence, is_audit
+from .stopping import Distortion, Evidence, estimate, evidence, is_audit, least_points
 
 SURE = 0.99
 """A point whose label is less certain than this asks for more time at the next."""
@@ -41,8 +41,6 @@ class Batch:
     """(n, 2): x, y on the map grid of the whole field of view."""
     live_time_s: NDArray[np.float64]
     """(n,)"""
-    is_audit: NDArray[np.bool_]
-    """(n,): drawn at random, to tell how good the map is; see `stopping`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -101,7 +99,7 @@ class FieldMap:
         self._answers: dict[int, tuple[NDArray[np.int64], NDArray[np.float64], float, bool]] = {}
         self._told_points: list[NDArray[np.int64]] = []
         self._told_labels: list[NDArray[np.int64]] = []
-        self._audits: list[NDArray[np.bool_]] = []
+        self._drawn: list[NDArray[np.uint8]] = []
         self._wrong: list[NDArray[np.bool_]] = []
         self._judged_points = 0
         self._last_px = np.zeros(2, np.int64)
@@ -194,7 +192,7 @@ class FieldMap:
         known = labels != NOT_KNOWN
         # A point of no known phase is one more where the map is wrong.
         self._wrong.append((labels != self._sampler.predicted(local))[known])
-        self._audits.append(batch.is_audit[known] & is_classified)
+        self._drawn.append(self._sampler.drawn(local)[known] * np.uint8(is_classified))
         self._sampler.tell(local, np.where(known, labels, FITS_NONE).astype(np.int32))
         self._told_points.append(batch.points_px[known])
         self._told_labels.append(labels[known])
@@ -222,13 +220,11 @@ class FieldMap:
         if not len(points):
             self.ended = "points"
             return
-        is_anywhere = np.arange(len(points)) >= len(points) - len(anywhere)
-        order = beam_path(points, self._last_px)
-        points, is_anywhere = points[order], is_anywhere[order]
+        points = points[beam_path(points, self._last_px)]
         self._last_px = points[-1]
         number = self.told + len(self._chosen)
         live_time_s = np.full(len(points), self._live_time_s)
-        batch = Batch(number, points + self._corner, live_time_s, is_anywhere)
+        batch = Batch(number, points + self._corner, live_time_s)
         self._chosen[number] = batch
         self._new.append(batch)
 
@@ -238,17 +234,24 @@ class FieldMap:
         if (
             wanted is None
             or self.ended
+            or self._points < least_points(wanted)
             or self._points - self._judged_points < LOOKED_AT * self.field.box.area
         ):
             return
         self._judged_points = self._points
-        if self._distortion(self._sampler.phase_map()).high <= wanted:
+        if self.distortion().high <= wanted:
             self.ended = "distortion"
 
-    def _distortion(self, phase_map: NDArray[np.int32]) -> Distortion:
-        points = self._local(_joined(self._told_points, (0, 2)))
-        audits, wrong = _joined(self._audits, (0,)), _joined(self._wrong, (0,))
-        return estimate(evidence(phase_map, points, audits.astype(bool), wrong.astype(bool)))
+    def distortion(self) -> Distortion:
+        """Estimate how much of the map is wrong; -1, and anything between 0 and 1, while nothing is known."""
+        if not any((labels > 0).any() for labels in self._told_labels):
+            return Distortion(-1.0, 0.0, 1.0)
+        return estimate(self.evidence())
+
+    def evidence(self) -> Evidence:
+        """Return what the map tells about its errors."""
+        drawn, wrong = _joined(self._drawn, (0,)).astype(np.uint8), _joined(self._wrong, (0,)).astype(bool)
+        return evidence(self._sampler.phase_map(), self.vote_share(), drawn, wrong)
 
     def _adapt_live_time(self, labels: NDArray[np.int64], confidence: NDArray[np.float64]) -> None:
         shortest_s, longest_s = self._plan.live_time_range_s
@@ -273,7 +276,7 @@ class FieldMap:
         """Return the map as it is now."""
         points, labels = _joined(self._told_points, (0, 2)), _joined(self._told_labels, (0,))
         best = reconstruct(self.field.shape, self._local(points), labels)
-        judged = self._distortion(best.labels) if (labels > 0).any() else Distortion(-1.0, 0.0, 1.0)
+        judged = self.distortion()
         return MapResult(
             points_px=points,
             labels=labels,
@@ -289,6 +292,10 @@ class FieldMap:
     def phase_map(self) -> NDArray[np.uint8]:
         """Return the map so far, (rows, columns): 1..L, 0 where nothing is known."""
         return self._sampler.phase_map().astype(np.uint8)
+
+    def vote_share(self) -> NDArray[np.float32]:
+        """Return how much the points near a pixel agree, (rows, columns): 0..1."""
+        return self._sampler.vote_share()
 
     def erd(self) -> NDArray[np.float32]:
         """Return the expected reduction in distortion, (rows, columns) in px; 0 where measured."""
