@@ -248,3 +248,14 @@ def test_documents_follow_the_event_model() -> None:
     assert first["data"]["scan_s"] == 2.0
     assert stop["exit_status"] == "success"
     assert len({document["uid"] for document in documents}) == 5
+
+
+@pytest.mark.parametrize("images", ["preview", "full"])
+def test_taps_that_nobody_reads_do_not_fill_the_memory(images: str) -> None:
+    figures = script("benchmark_taps").stream(20, 2.0, 200.0, images, side_px=1024)
+    image_mb = 1024**2 * 2 / 1e6
+    offered_mb = figures["images"] * image_mb
+    # Two wait in the daemon, one is on its way, and for each tap what it did not take.
+    kept = 20 * (2 + 1) if images == "full" else 20
+    assert offered_mb > 30 * image_mb
+    assert figures["memory_most_mb"] - figures["memory_before_mb"] < (kept + 10) * image_mb
