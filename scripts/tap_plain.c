@@ -41,6 +41,7 @@ int main(int argc, char **argv) {
     if (argc < 3) return fprintf(stderr, "usage: tap_plain tcp://HOST PORT TOPIC...\n"), 2;
     void *context = zmq_ctx_new(), *door = zmq_socket(context, ZMQ_DEALER), *tap = zmq_socket(context, ZMQ_SUB);
     int linger = 0;
+    setvbuf(stdout, NULL, _IOLBF, 0);
     zmq_setsockopt(door, ZMQ_LINGER, &linger, sizeof linger);
 
     snprintf(address, sizeof address, "%s:%s", argv[1], argv[2]);
