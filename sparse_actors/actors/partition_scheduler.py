@@ -347,10 +347,8 @@ class PartitionScheduler:
         scan = self._exposures.next(tile, self._detections.longest_s)
         if scan is not None:
             yield from self._expose(scan)
-        elif pending:
-            yield from self._idle("detection")
-        elif self._state.unplanned(tile):
-            yield from self._idle("planning")
+        elif pending or self._state.unplanned(tile):
+            yield from self._idle("detection" if pending else "planning")
         else:
             # Regions planned while the microscope was not ready have no storage ordered yet.
             yield from self._take_up(tile)
