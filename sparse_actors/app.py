@@ -182,13 +182,15 @@ def run_survey(
             seed=config.run.seed,
             version=VERSION,
             config_toml=config.to_toml(),
+            files=session.files,
         )
         journal.append(started)
         journal.sync()
         if session.note:
             structlog.get_logger().warning(session.note)
         known = read_times(times_folder, config.microscope)
-        survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile), known, signals, say)
+        plan = survey_plan(config, until_tile)
+        survey = _Survey(config, folder, journal, clock, plan, known, signals, say, session.files)
         control.attach(survey.publish, survey.waits_for, survey.taps)
         observers = (log.watch, control.watch, hooks.watch, observe)
         result = replace(survey.run((started, *session.lost), *observers), note=session.note)
@@ -235,6 +237,7 @@ class _Survey:
         known_times: Mapping[str, Any] | None,
         signals: StopSignals,
         say: Callable[[str], None],
+        files: Mapping[str, str],
     ) -> None:
         history = read_journal(folder.journal)
         state = SurveyState(plan)
@@ -264,6 +267,7 @@ class _Survey:
             options=config.detect.options if plan.tiles else {},
             classifier="" if eds is None else eds.classifier,
             classifier_options={} if eds is None else eds.options,
+            classifier_files=files,
             deadline_s=config.detect.deadline_s,
             local_workers=config.workers.local or spare_cores(),
             listen=config.workers.listen,

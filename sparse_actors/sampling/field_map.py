@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_actors.contracts.classifier import FITS_NONE
 from sparse_actors.geometry import PixelBox, TileIndex
-from sparse_actors.scan import FieldId, MapField
+from sparse_actors.scan import NOT_KNOWN, FieldId, MapField
 
 from .beam_path import beam_path
 from .field_sampler import FieldSampler
@@ -97,7 +98,7 @@ class FieldMap:
         self._live_time_s = plan.live_time_s
         self._chosen: dict[int, Batch] = {}
         self._new: deque[Batch] = deque()
-        self._answers: dict[int, tuple[NDArray[np.int64], NDArray[np.float64], float]] = {}
+        self._answers: dict[int, tuple[NDArray[np.int64], NDArray[np.float64], float, bool]] = {}
         self._told_points: list[NDArray[np.int64]] = []
         self._told_labels: list[NDArray[np.int64]] = []
         self._audits: list[NDArray[np.bool_]] = []
@@ -130,7 +131,13 @@ class FieldMap:
         return batches
 
     def learn(
-        self, number: int, labels: NDArray[np.int64], confidence: NDArray[np.float64], beam_s: float
+        self,
+        number: int,
+        labels: NDArray[np.int64],
+        confidence: NDArray[np.float64],
+        beam_s: float,
+        *,
+        is_classified: bool = True,
     ) -> None:
         """Take the labels of a batch; what follows from them waits until all earlier ones are known.
 
@@ -139,16 +146,23 @@ class FieldMap:
         number
             Of the batch.
         labels, confidence
-            (n,): 0 fits no phase.
+            (n,): 0 fits no phase; NOT_KNOWN where the beam did not go, and will not. The confidence of a
+            point that was measured elsewhere is not a number.
         beam_s
             What the batch cost.
+        is_classified
+            Whether a classifier saw it; else its labels tell nothing of how good the map is.
         """
         if number in self._chosen:
-            self._answers[number] = labels, confidence, beam_s
+            self._answers[number] = labels, confidence, beam_s, is_classified
         while self.told in self._answers:
             self._tell(self._chosen.pop(self.told), *self._answers.pop(self.told))
             self.told += 1
             self._choose()
+
+    def end(self, reason: str) -> None:
+        """Choose no more points."""
+        self.ended = self.ended or reason
 
     def relabel(self, numbers: NDArray[np.int64], label: int) -> None:
         """Give points a new label: they turned out to be of a phase that was not known.
@@ -169,16 +183,22 @@ class FieldMap:
             self._sampler.tell(self._local(self._told_points[part][row : row + 1]), [label])
 
     def _tell(
-        self, batch: Batch, labels: NDArray[np.int64], confidence: NDArray[np.float64], beam_s: float
+        self,
+        batch: Batch,
+        labels: NDArray[np.int64],
+        confidence: NDArray[np.float64],
+        beam_s: float,
+        is_classified: bool,
     ) -> None:
         local = self._local(batch.points_px)
+        known = labels != NOT_KNOWN
         # A point of no known phase is one more where the map is wrong.
-        self._wrong.append(labels != self._sampler.predicted(local))
-        self._audits.append(batch.is_audit)
-        self._sampler.tell(local, labels.astype(np.int32))
-        self._told_points.append(batch.points_px)
-        self._told_labels.append(labels)
-        self._points += len(labels)
+        self._wrong.append((labels != self._sampler.predicted(local))[known])
+        self._audits.append(batch.is_audit[known] & is_classified)
+        self._sampler.tell(local, np.where(known, labels, FITS_NONE).astype(np.int32))
+        self._told_points.append(batch.points_px[known])
+        self._told_labels.append(labels[known])
+        self._points += int(known.sum())
         self._spent_s += beam_s
         self._adapt_live_time(labels, confidence)
         self._judge()
@@ -232,7 +252,7 @@ class FieldMap:
 
     def _adapt_live_time(self, labels: NDArray[np.int64], confidence: NDArray[np.float64]) -> None:
         shortest_s, longest_s = self._plan.live_time_range_s
-        known = labels > 0
+        known = (labels > 0) & ~np.isnan(confidence)
         if shortest_s == longest_s or not known.any():
             return
         weight = min(1.0, known.sum() / 50)  # the share among the last hundred points or so
