@@ -1,0 +1,353 @@
+"""Stage, beam and optics of a microscope under SharkSEM, each read back after it was set."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sparse_actors.contracts.microscope import Microscope, MicroscopeState
+from sparse_actors.errors import CapabilityError, MicroscopeError, StageError
+
+from .client import SharkSemClient
+from .link import ConnectionLostError
+from .message import Idle
+from .session import BEAM_ALWAYS_OFF, BEAM_ALWAYS_ON, BEAM_ON_IN_SCANS, Session, find_detector
+
+POLL_S = 0.02
+STAGE_SETTLES_S = 1.0
+"""The position is refreshed every 500 ms, so the last may be read twice as late."""
+VACUUM = {0: "ready", 1: "pumping", 2: "venting", 3: "off", 4: "open", -1: "faulty"}
+MOVE_ERRORS = {
+    -1: "no such axis",
+    -2: "the stage is not calibrated",
+    -3: "it would collide",
+    -4: "the move failed",
+    -5: "the stage is disabled",
+    -6: "the stage is moving already",
+}
+
+
+class SharkSemColumn(Microscope):
+    """Connection, stage, beam and optics; a subclass scans.
+
+    Parameters
+    ----------
+    host, port, detector, channel, stage_signs
+        See `SharkSemMicroscope`.
+    reply_timeout_s, stage_timeout_s, beam_timeout_s, stage_tolerance_um
+        See `SharkSemMicroscope`.
+    """
+
+    instrument_options: ClassVar[tuple[str, ...] | None] = ("host", "port")
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        detector: str,
+        channel: int,
+        stage_signs: Sequence[int],
+        reply_timeout_s: float,
+        stage_timeout_s: float,
+        beam_timeout_s: float,
+        stage_tolerance_um: float,
+    ) -> None:
+        if not host or not 1 <= port <= 65534:
+            raise ValueError(f"host = {host!r}, port = {port}: expected an address and a port, mostly 8300")
+        if tuple(sorted(map(abs, stage_signs))) != (1, 1):
+            raise ValueError(f"stage_signs = {list(stage_signs)}: expected two of 1 or -1, for x and y")
+        self._client = SharkSemClient(host, port, reply_timeout_s)
+        self._detector_name = detector
+        self._channel = channel
+        self._signs = (int(stage_signs[0]), int(stage_signs[1]))
+        self._reply_timeout_s = reply_timeout_s
+        self._stage_timeout_s = stage_timeout_s
+        self._beam_timeout_s = beam_timeout_s
+        self._stage_tolerance_mm = stage_tolerance_um * 1e-3
+        self._is_connected = False
+        self._detector = -1
+        self._session: Session | None = None
+        self._ordered: dict[str, float] = {}
+        """What was set last, to recognise the microscope after a lost connection."""
+
+    # -- connection -------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Open both connections and find the detector; nothing is changed on the microscope."""
+        self._client.open()
+        try:
+            self._detector = find_detector(self._client, self._detector_name, self._channel)
+            self._learn_instrument()
+        except BaseException:
+            self._client.close()
+            raise
+        self._is_connected = True
+
+    def _learn_instrument(self) -> None:
+        """Ask for what stays as it is while connected."""
+
+    def disconnect(self) -> None:
+        """Close both connections; settings stay as they are."""
+        self._is_connected = False
+        self._ordered = {}
+        self._client.close()
+
+    def _link(self) -> SharkSemClient:
+        """Return the open client; a connection that was lost is opened again.
+
+        Settings live in the microscope, so they outlast the connection; if they do not, somebody
+        has used it or it was switched off, and scanning on would record another place.
+        """
+        if not self._is_connected:
+            raise MicroscopeError(f"{self.name} is not connected: call connect")
+        if not self._client.is_open:
+            self.connect()
+            try:
+                self._check_as_left()
+            except MicroscopeError:
+                self._client.close()
+                raise
+        return self._client
+
+    def _check_as_left(self) -> None:
+        state = asdict(self._read_state(self._client))
+        changed = [
+            f"{name} was {value:g} and is {state[name]:g}"
+            for name, value in self._ordered.items()
+            if abs(state[name] - value) > max(self._stage_tolerance_mm, 0.01 * abs(value))
+        ]
+        if changed:
+            raise MicroscopeError(
+                f"the connection was lost, and since then the microscope was changed: {', '.join(changed)}"
+            )
+
+    # -- state ------------------------------------------------------------------------------
+
+    def get_state(self) -> MicroscopeState:
+        """Read back stage and optics."""
+        return self._read_state(self._link())
+
+    def _read_state(self, client: SharkSemClient) -> MicroscopeState:
+        x_mm, y_mm = self._position_mm(client)
+        gain_black = client.ask("DtGetGainBlack", self._detector)
+        contrast_pct, brightness_pct = gain_black.number(), gain_black.number()
+        return MicroscopeState(
+            x_mm=x_mm,
+            y_mm=y_mm,
+            working_distance_mm=client.ask("GetWD").number(),
+            brightness_pct=brightness_pct,
+            contrast_pct=contrast_pct,
+            view_field_mm=client.ask("GetViewField").number(),
+            beam_on=self._is_beam_on(client),
+        )
+
+    def reset_microscope(self, state: MicroscopeState) -> None:
+        """Bring back stage, optics and the operator's session, whatever of it still answers."""
+        client, failures = self._link(), list[str]()
+        steps: list[tuple[str, Callable[[], object]]] = [("scan", lambda: client.ask("ScStopScan"))]
+        distance_mm, width_mm, is_on = state.working_distance_mm, state.view_field_mm, state.beam_on
+        brightness_pct, contrast_pct = state.brightness_pct, state.contrast_pct
+        if is_on is not None:
+            steps.append(("beam", lambda: self._set_beam(is_on)))
+        if distance_mm is not None:
+            steps.append(("working distance", lambda: self.set_working_distance(distance_mm)))
+        if width_mm is not None:
+            steps.append(("view field", lambda: self.set_view_field(width_mm)))
+        if brightness_pct is not None and contrast_pct is not None:
+            signal = brightness_pct, contrast_pct
+            steps.append(("brightness and contrast", lambda: self.set_brightness_contrast(*signal)))
+        steps.append(("stage", lambda: self.move_stage(state.x_mm, state.y_mm)))
+        for number, (what, step) in enumerate(steps):
+            try:
+                step()
+            except ConnectionLostError as error:
+                left = ", ".join(name for name, _ in steps[number:])
+                raise MicroscopeError(
+                    f"not restored: {left}, video channels, live scanning ({error})"
+                ) from error
+            except MicroscopeError as error:
+                failures.append(f"{what} ({error})")
+        if self._session is not None:
+            failures += self._session.restore(client)
+        if failures:
+            raise MicroscopeError(f"not restored: {'; '.join(failures)}")
+        self._session = None
+        self._ordered = {}
+
+    def save_metadata(self, path: Path) -> None:
+        """Write position, settings, what the microscope tells of itself, and the time as JSON."""
+        client = self._link()
+        device: dict[str, Any] = {"protocol": ".".join(map(str, client.version))}
+        for name, kind in (("common", 0), ("sem", 1)):
+            device[name] = client.ask("GetDeviceParams", kind).mapping()
+        metadata = {
+            "name": self.name,
+            "time": datetime.now(UTC).isoformat(),
+            "stage_and_optics": asdict(self.get_state()),
+            "stage_signs": self._signs,
+            "detector": self._detector,
+            "device": device,
+        }
+        path.write_text(json.dumps(metadata, indent=2), encoding="utf-8")
+
+    # -- stage ------------------------------------------------------------------------------
+
+    def _position_mm(self, client: SharkSemClient) -> tuple[float, float]:
+        position = client.ask("StgGetPosition")
+        return self._signs[0] * position.number(), self._signs[1] * position.number()
+
+    def move_stage(self, x_mm: float, y_mm: float) -> None:
+        """Move x and y, wait until the stage stands, and read back: bad targets are ignored in silence."""
+        client = self._link()
+        if not (math.isfinite(x_mm) and math.isfinite(y_mm)):
+            raise CapabilityError(f"stage position ({x_mm}, {y_mm}) mm is not a number")
+        target = (self._signs[0] * float(x_mm), self._signs[1] * float(y_mm))
+        limits = client.ask("StgGetLimits", 1)
+        for axis, value_mm in zip("xy", target, strict=True):
+            low_mm, high_mm = limits.number(), limits.number()
+            if not low_mm <= value_mm <= high_mm:
+                raise CapabilityError(
+                    f"stage {axis} = {value_mm:g} mm (as the microscope counts): its limits are "
+                    f"{low_mm:g} to {high_mm:g} mm"
+                )
+        if client.version >= (2, 0, 22):
+            # The stage stops by itself if nobody asks for it any more.
+            client.ask("StgWatchdog", self._stage_timeout_s)
+        if client.version >= (3, 2, 1):
+            code = client.ask("StgMoveToEx", *target, timeout_s=self._stage_timeout_s).integer()
+            if code != 0:
+                reason = MOVE_ERRORS.get(code, f"code {code}")
+                raise StageError(f"the stage does not go to ({x_mm:g}, {y_mm:g}) mm: {reason}")
+        else:
+            client.ask("StgMoveTo", *target)
+        deadline_s = time.monotonic() + self._stage_timeout_s
+        while client.ask("StgIsBusy").integer():
+            if time.monotonic() > deadline_s:
+                client.ask("StgStop")
+                raise StageError(f"the stage still moved after {self._stage_timeout_s:g} s and was stopped")
+            time.sleep(POLL_S)
+        settled_s = time.monotonic() + STAGE_SETTLES_S
+        while math.dist(found := self._position_mm(client), (x_mm, y_mm)) > self._stage_tolerance_mm:
+            if time.monotonic() > settled_s:
+                raise StageError(
+                    f"stage sent to ({x_mm:g}, {y_mm:g}) mm stands at ({found[0]:g}, {found[1]:g}) mm: the "
+                    "microscope ignores positions that it holds for unsafe, and a stage not calibrated"
+                )
+            time.sleep(POLL_S)
+        self._ordered |= {"x_mm": x_mm, "y_mm": y_mm}
+
+    # -- beam -------------------------------------------------------------------------------
+
+    def _is_beam_on(self, client: SharkSemClient) -> bool:
+        deadline_s = time.monotonic() + self._beam_timeout_s
+        while (found := client.ask("HVGetBeam").integer()) == 1000:  # it is changing
+            if time.monotonic() > deadline_s:
+                raise MicroscopeError(f"the beam was still changing after {self._beam_timeout_s:g} s")
+            time.sleep(POLL_S)
+        if found not in (0, 1):
+            raise MicroscopeError(f"the high voltage reports a fault (HVGetBeam returned {found})")
+        return found == 1
+
+    def _set_beam(self, is_on: bool) -> None:
+        client = self._link()
+        if self._is_beam_on(client) == is_on:
+            return
+        client.ask("HVBeamOn" if is_on else "HVBeamOff", timeout_s=self._beam_timeout_s)
+        if self._is_beam_on(client) != is_on:
+            vacuum = client.ask("VacGetStatus").integer()
+            raise MicroscopeError(
+                f"the beam does not go {'on' if is_on else 'off'}; the vacuum is {VACUUM.get(vacuum, vacuum)}"
+            )
+
+    def set_beam_blank(self, is_blanked: bool) -> None:
+        """Keep the beam off the specimen, or on it in scans and, once parked, between them."""
+        self._set_blanker(BEAM_ALWAYS_OFF if is_blanked else BEAM_ON_IN_SCANS)
+
+    def _set_blanker(self, mode: int) -> None:
+        client = self._link()
+        # One argument: with two, their order depends on the protocol version.
+        client.ask("ScSetBlanker", mode)
+        found = client.ask("ScGetBlanker").integer()
+        if found != mode:
+            raise CapabilityError(f"the blanker was set to mode {mode} and is in mode {found}")
+
+    def park_beam(self, x_px: int, y_px: int, window_px: tuple[int, int]) -> None:
+        """Hold the beam on one pixel of a square grid, until the next scan or `set_beam_blank`."""
+        x, y = fraction_of_field(x_px, y_px, window_px)
+        self._set_blanker(BEAM_ALWAYS_ON)
+        self._link().ask("ScSetBeamPos", x, y, wait=Idle.OPTICS)
+
+    # -- optics -----------------------------------------------------------------------------
+
+    def set_working_distance(self, working_distance_mm: float) -> None:
+        """Focus; the view field, which changes a little with it, is set again."""
+        self._set_number("SetWD", "GetWD", "working_distance_mm", working_distance_mm, 0.001)
+        if "view_field_mm" in self._ordered:
+            self.set_view_field(self._ordered["view_field_mm"])
+
+    def get_working_distance(self) -> float:
+        """Return the working distance in mm."""
+        return self._link().ask("GetWD").number()
+
+    def set_view_field(self, width_mm: float) -> None:
+        """Set the width of the field of view; pixels are square."""
+        self._set_number("SetViewField", "GetViewField", "view_field_mm", width_mm, 0.001)
+
+    def get_view_field(self) -> float:
+        """Return the width of the field of view in mm."""
+        return self._link().ask("GetViewField").number()
+
+    def _set_number(self, setter: str, getter: str, name: str, value: float, tolerance: float) -> None:
+        """Set a number and read it back once the optics are idle: it is limited without a word."""
+        client = self._link()
+        client.ask(setter, float(value))
+        found = client.ask(getter, wait=Idle.OPTICS).number()
+        if not abs(found - value) <= tolerance * abs(value):
+            raise CapabilityError(
+                f"{name} = {value:g}: the microscope makes it {found:g}, beyond it cannot go"
+            )
+        self._ordered[name] = value
+
+    def set_brightness_contrast(self, brightness_pct: float, contrast_pct: float) -> None:
+        """Set black level and gain of the detector."""
+        client = self._link()
+        client.ask("DtSetGainBlack", self._detector, float(contrast_pct), float(brightness_pct))
+        found = self.get_brightness_contrast()
+        if not math.dist(found, (brightness_pct, contrast_pct)) <= 0.5:
+            raise CapabilityError(
+                f"brightness {brightness_pct:g} %, contrast {contrast_pct:g} %: the microscope makes it "
+                f"{found[0]:g} % and {found[1]:g} %"
+            )
+
+    def get_brightness_contrast(self) -> tuple[float, float]:
+        """Return (brightness, contrast) in percent, once the detector has taken them."""
+        found = self._link().ask("DtGetGainBlack", self._detector, wait=Idle.OPTICS)
+        contrast_pct = found.number()
+        return found.number(), contrast_pct
+
+
+def fraction_of_field(x_px: float, y_px: float, window_px: tuple[int, int]) -> tuple[float, float]:
+    """Return the centre of a pixel as fractions 0..1 of the view field.
+
+    Raises
+    ------
+    CapabilityError
+        The pixel lies outside, or the grid is not square: the protocol leaves open what a fraction
+        of the height is then.
+    """
+    width, height = window_px
+    if width != height:
+        raise CapabilityError(
+            f"single points on a grid of {width} x {height}: SharkSEM names them as fractions of the view "
+            "field, which is defined for square grids only"
+        )
+    if not (0 <= x_px < width and 0 <= y_px < height):
+        raise CapabilityError(f"point ({x_px}, {y_px}) lies outside the grid {width} x {height}")
+    return (x_px + 0.5) / width, (y_px + 0.5) / height

@@ -1,0 +1,58 @@
+"""What can go wrong between a client and a SharkSEM server, to be switched on in the fake one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass
+class Faults:
+    """All off at first. Those of images act on the scans in `on_scans`, or on every one if it is empty."""
+
+    on_scans: set[int] = field(default_factory=set)
+    """Numbers of scans, counted from 1 as the server began them."""
+    stale_frame: bool = False
+    """An image of the scan before comes first."""
+    wrong_frame_id: bool = False
+    """The image carries the number of another scan."""
+    resend_chunk: bool = False
+    """The second half of each chunk comes twice."""
+    lose_chunk: bool = False
+    """One chunk in the middle does not come."""
+    stop_image: bool = False
+    """Image data end in the middle; the connection stays."""
+    cut_data: bool = False
+    """The data connection is closed in the middle of an image."""
+    half_close: bool = False
+    """The server sends no more on the data connection and leaves it open for reading."""
+    cut_control: bool = False
+    """The control connection is closed in the middle of an image, and the data connection with it."""
+    garble_data: bool = False
+    """Bytes that are no message come in the middle of an image."""
+    foreign_message: bool = False
+    """Messages of another kind and another channel come in between."""
+    one_byte_at_a_time: bool = False
+    """Everything the server sends comes byte by byte."""
+    reply_delay_s: float = 0.0
+    """Every reply comes this much later."""
+    silent: set[str] = field(default_factory=set)
+    """Commands that are carried out and not answered."""
+    unknown: set[str] = field(default_factory=set)
+    """Commands that this server does not know."""
+    missing_licences: set[str] = field(default_factory=set)
+    """Modules without licence, such as "SharkSEM Advanced"."""
+    garble_replies: set[str] = field(default_factory=set)
+    """Commands answered with bytes that are no message."""
+    wrong_reply_id: set[str] = field(default_factory=set)
+    """Commands whose reply carries the id of another request."""
+    hang_after: str = ""
+    """From the first such command on nothing is answered and no image data are sent."""
+    ignored: set[str] = field(default_factory=set)
+    """Commands that are answered and change nothing, as one whose value is silently refused."""
+    number_style: Literal["exact", "padded", "24 bytes"] = "24 bytes"
+    """How strings are counted in replies: servers differ."""
+
+    def acts_on(self, scan: int) -> bool:
+        """Whether the faults of images act on a scan."""
+        return not self.on_scans or scan in self.on_scans

@@ -1,0 +1,120 @@
+"""What the operator had set in the microscope's own software, beside stage and optics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sparse_actors.errors import MicroscopeError
+
+from .client import NoReplyError, SharkSemClient
+
+BEAM_ALWAYS_ON, BEAM_ALWAYS_OFF, BEAM_ON_IN_SCANS = 0, 1, 2
+"""Modes of the blanker."""
+DWELL_SINCE = (2, 0, 6)
+"""From here on a scan has a dwell time of its own; before, it went by the speed set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A video channel: detector (its number, not its place in the list), whether it is on, bits a pixel."""
+
+    detector: int
+    is_enabled: bool
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Live scanning, video channels, blanker and speed."""
+
+    live_scanning: int
+    channels: tuple[Channel, ...]
+    blanker: int | None
+    """None: no blanker answers."""
+    speed: int | None
+    """None: scans have dwell times."""
+
+    @classmethod
+    def read(cls, client: SharkSemClient) -> Session:
+        """Ask the microscope."""
+        channels = []
+        for number in range(client.ask("DtGetChannels").integer()):
+            detector = client.ask("DtGetSelected", number).integer()
+            enabled = client.ask("DtGetEnabled", number)
+            is_on = enabled.integer() != 0
+            channels.append(Channel(detector, is_on, 8 if enabled.is_at_end else enabled.integer()))
+        return cls(
+            live_scanning=client.ask("GUIGetScanning").integer(),
+            channels=tuple(channels),
+            blanker=_blanker(client),
+            speed=client.ask("ScGetSpeed").integer() if client.version < DWELL_SINCE else None,
+        )
+
+    def restore(self, client: SharkSemClient) -> Iterator[str]:
+        """Set it all again, live scanning last; yields what could not be set."""
+        steps: list[tuple[str, tuple[str, int, *tuple[int, ...]]]] = []
+        for number, channel in enumerate(self.channels):
+            if channel.detector >= 0:
+                steps.append((f"detector of channel {number}", ("DtSelect", number, channel.detector)))
+            enable = ("DtEnable", number, int(channel.is_enabled), channel.bits)
+            steps.append((f"video channel {number}", enable))
+        if self.blanker is not None:
+            steps.append(("blanker", ("ScSetBlanker", self.blanker)))
+        if self.speed is not None:
+            steps.append(("scan speed", ("ScSetSpeed", self.speed)))
+        steps.append(("live scanning", ("GUISetScanning", self.live_scanning)))
+        for what, (name, *arguments) in steps:
+            try:
+                client.ask(name, *arguments)
+            except MicroscopeError as error:
+                yield f"{what} ({error})"
+
+
+def select_channel(client: SharkSemClient, channel: int, detector: int, bits: int) -> None:
+    """Route a detector to one channel, and switch all others off: what nobody reads is not sent."""
+    for number in range(client.ask("DtGetChannels").integer()):
+        if number != channel:
+            client.ask("DtEnable", number, 0, 8)
+    client.ask("DtSelect", channel, detector)
+    client.ask("DtEnable", channel, 1, bits)
+    enabled = client.ask("DtGetEnabled", channel)
+    found = enabled.integer(), 8 if enabled.is_at_end else enabled.integer()
+    selected = client.ask("DtGetSelected", channel).integer()
+    if found != (1, bits) or selected != detector:
+        raise MicroscopeError(
+            f"video channel {channel} was set to detector {detector} at {bits} bits and is at detector "
+            f"{selected}, {'on' if found[0] else 'off'}, {found[1]} bits"
+        )
+
+
+def find_detector(client: SharkSemClient, name: str, channel: int) -> int:
+    """Return the number of a detector by its name; without a name, that of the one the channel shows."""
+    channels = client.ask("DtGetChannels").integer()
+    if not 0 <= channel < channels:
+        raise MicroscopeError(f"channel = {channel}: the microscope has channels 0 to {channels - 1}")
+    listed = client.ask("DtEnumDetectors").mapping()
+    # det.<i>.detector is the number that commands take; it differs from the place <i> in the list.
+    numbers = {
+        label: int(listed[key.removesuffix("name") + "detector"])
+        for key, label in listed.items()
+        if key.startswith("det.") and key.endswith(".name")
+    }
+    if name:
+        if name not in numbers:
+            raise MicroscopeError(f"detector = {name!r}: the microscope has {', '.join(sorted(numbers))}")
+        return numbers[name]
+    selected = client.ask("DtGetSelected", channel).integer()
+    if selected not in numbers.values():
+        raise MicroscopeError(
+            f"channel {channel} shows no detector: select one in the microscope's software or set the option "
+            f"detector to one of {', '.join(sorted(numbers))}"
+        )
+    return selected
+
+
+def _blanker(client: SharkSemClient) -> int | None:
+    try:
+        return client.ask("ScGetBlanker").integer()
+    except NoReplyError:
+        return None
