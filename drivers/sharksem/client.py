@@ -134,6 +134,13 @@ class SharkSemClient:
             self.close()
             raise
 
+    def is_answering(self) -> bool:
+        """Whether the server still answers; asks for its version, which every one knows."""
+        try:
+            return bool(self.ask("TcpGetVersion"))
+        except (NoReplyError, ConnectionLostError):
+            return False
+
     def next_frame(self) -> int:
         """Return a number for a scan that no scan had before."""
         return next(self._frames) & 0xFFFFFFFF

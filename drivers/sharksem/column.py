@@ -8,29 +8,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from sparse_actors.contracts.microscope import Microscope, MicroscopeState
-from sparse_actors.errors import CapabilityError, MicroscopeError, StageError
+from sparse_actors.errors import CapabilityError, MicroscopeError
 
-from .client import SharkSemClient
+from .client import NoReplyError, SharkSemClient
 from .link import ConnectionLostError
 from .message import Idle
 from .session import BEAM_ALWAYS_OFF, BEAM_ALWAYS_ON, BEAM_ON_IN_SCANS, Session, find_detector
+from .stage import StageOptions, move_stage, position_mm
 
 POLL_S = 0.02
-STAGE_SETTLES_S = 1.0
-"""The position is refreshed every 500 ms, so the last may be read twice as late."""
 VACUUM = {0: "ready", 1: "pumping", 2: "venting", 3: "off", 4: "open", -1: "faulty"}
-MOVE_ERRORS = {
-    -1: "no such axis",
-    -2: "the stage is not calibrated",
-    -3: "it would collide",
-    -4: "the move failed",
-    -5: "the stage is disabled",
-    -6: "the stage is moving already",
-}
 
 
 class SharkSemColumn(Microscope):
@@ -61,16 +53,17 @@ class SharkSemColumn(Microscope):
     ) -> None:
         if not host or not 1 <= port <= 65534:
             raise ValueError(f"host = {host!r}, port = {port}: expected an address and a port, mostly 8300")
-        if tuple(sorted(map(abs, stage_signs))) != (1, 1):
+        if len(stage_signs) != 2 or not {*stage_signs} <= {1, -1}:
             raise ValueError(f"stage_signs = {list(stage_signs)}: expected two of 1 or -1, for x and y")
         self._client = SharkSemClient(host, port, reply_timeout_s)
         self._detector_name = detector
         self._channel = channel
-        self._signs = (int(stage_signs[0]), int(stage_signs[1]))
-        self._reply_timeout_s = reply_timeout_s
-        self._stage_timeout_s = stage_timeout_s
+        self._stage = StageOptions(
+            signs=(stage_signs[0], stage_signs[1]),
+            timeout_s=stage_timeout_s,
+            tolerance_mm=stage_tolerance_um * 1e-3,
+        )
         self._beam_timeout_s = beam_timeout_s
-        self._stage_tolerance_mm = stage_tolerance_um * 1e-3
         self._is_connected = False
         self._detector = -1
         self._session: Session | None = None
@@ -111,6 +104,7 @@ class SharkSemColumn(Microscope):
             self.connect()
             try:
                 self._check_as_left()
+                self._client.ask("ScStopScan")  # a scan goes on when the program that ordered it is gone
             except MicroscopeError:
                 self._client.close()
                 raise
@@ -121,7 +115,7 @@ class SharkSemColumn(Microscope):
         changed = [
             f"{name} was {value:g} and is {state[name]:g}"
             for name, value in self._ordered.items()
-            if abs(state[name] - value) > max(self._stage_tolerance_mm, 0.01 * abs(value))
+            if abs(state[name] - value) > max(self._stage.tolerance_mm, 0.01 * abs(value))
         ]
         if changed:
             raise MicroscopeError(
@@ -135,7 +129,7 @@ class SharkSemColumn(Microscope):
         return self._read_state(self._link())
 
     def _read_state(self, client: SharkSemClient) -> MicroscopeState:
-        x_mm, y_mm = self._position_mm(client)
+        x_mm, y_mm = position_mm(client, self._stage)
         gain_black = client.ask("DtGetGainBlack", self._detector)
         contrast_pct, brightness_pct = gain_black.number(), gain_black.number()
         return MicroscopeState(
@@ -150,7 +144,31 @@ class SharkSemColumn(Microscope):
 
     def reset_microscope(self, state: MicroscopeState) -> None:
         """Bring back stage, optics and the operator's session, whatever of it still answers."""
-        client, failures = self._link(), list[str]()
+        self._ordered = {}  # what was changed meanwhile is brought back too
+        if self._client.is_open and not self._client.is_answering():
+            self._client.close()
+        try:
+            client = self._link()
+        except MicroscopeError as error:
+            raise MicroscopeError(f"nothing was restored, and the beam may be on: {error}") from error
+        failures, steps = list[str](), self._ways_back(client, state)
+        for number, (what, step) in enumerate(steps):
+            try:
+                step()
+            except MicroscopeError as error:
+                if isinstance(error, ConnectionLostError | NoReplyError) and not client.is_answering():
+                    left = [*failures, *(name for name, _ in steps[number:])]
+                    raise MicroscopeError(f"not restored: {', '.join(left)} ({error})") from error
+                failures.append(f"{what} ({error})")
+        if failures:
+            raise MicroscopeError(f"not restored: {', '.join(failures)}")
+        self._session = None
+        self._ordered = {}
+
+    def _ways_back(
+        self, client: SharkSemClient, state: MicroscopeState
+    ) -> list[tuple[str, Callable[[], object]]]:
+        """Return what is to be restored and how: first the beam, last what moves or exposes."""
         steps: list[tuple[str, Callable[[], object]]] = [("scan", lambda: client.ask("ScStopScan"))]
         distance_mm, width_mm, is_on = state.working_distance_mm, state.view_field_mm, state.beam_on
         brightness_pct, contrast_pct = state.brightness_pct, state.contrast_pct
@@ -164,22 +182,10 @@ class SharkSemColumn(Microscope):
             signal = brightness_pct, contrast_pct
             steps.append(("brightness and contrast", lambda: self.set_brightness_contrast(*signal)))
         steps.append(("stage", lambda: self.move_stage(state.x_mm, state.y_mm)))
-        for number, (what, step) in enumerate(steps):
-            try:
-                step()
-            except ConnectionLostError as error:
-                left = ", ".join(name for name, _ in steps[number:])
-                raise MicroscopeError(
-                    f"not restored: {left}, video channels, live scanning ({error})"
-                ) from error
-            except MicroscopeError as error:
-                failures.append(f"{what} ({error})")
         if self._session is not None:
-            failures += self._session.restore(client)
-        if failures:
-            raise MicroscopeError(f"not restored: {'; '.join(failures)}")
-        self._session = None
-        self._ordered = {}
+            for what, command, arguments in self._session.ways_back():
+                steps.append((what, partial(client.ask, command, *arguments)))
+        return steps
 
     def save_metadata(self, path: Path) -> None:
         """Write position, settings, what the microscope tells of itself, and the time as JSON."""
@@ -191,56 +197,15 @@ class SharkSemColumn(Microscope):
             "name": self.name,
             "time": datetime.now(UTC).isoformat(),
             "stage_and_optics": asdict(self.get_state()),
-            "stage_signs": self._signs,
+            "stage_signs": self._stage.signs,
             "detector": self._detector,
             "device": device,
         }
         path.write_text(json.dumps(metadata, indent=2), encoding="utf-8")
 
-    # -- stage ------------------------------------------------------------------------------
-
-    def _position_mm(self, client: SharkSemClient) -> tuple[float, float]:
-        position = client.ask("StgGetPosition")
-        return self._signs[0] * position.number(), self._signs[1] * position.number()
-
     def move_stage(self, x_mm: float, y_mm: float) -> None:
-        """Move x and y, wait until the stage stands, and read back: bad targets are ignored in silence."""
-        client = self._link()
-        if not (math.isfinite(x_mm) and math.isfinite(y_mm)):
-            raise CapabilityError(f"stage position ({x_mm}, {y_mm}) mm is not a number")
-        target = (self._signs[0] * float(x_mm), self._signs[1] * float(y_mm))
-        limits = client.ask("StgGetLimits", 1)
-        for axis, value_mm in zip("xy", target, strict=True):
-            low_mm, high_mm = limits.number(), limits.number()
-            if not low_mm <= value_mm <= high_mm:
-                raise CapabilityError(
-                    f"stage {axis} = {value_mm:g} mm (as the microscope counts): its limits are "
-                    f"{low_mm:g} to {high_mm:g} mm"
-                )
-        if client.version >= (2, 0, 22):
-            # The stage stops by itself if nobody asks for it any more.
-            client.ask("StgWatchdog", self._stage_timeout_s)
-        if client.version >= (3, 2, 1):
-            code = client.ask("StgMoveToEx", *target, timeout_s=self._stage_timeout_s).integer()
-            if code != 0:
-                reason = MOVE_ERRORS.get(code, f"code {code}")
-                raise StageError(f"the stage does not go to ({x_mm:g}, {y_mm:g}) mm: {reason}")
-        else:
-            client.ask("StgMoveTo", *target)
-        deadline_s = time.monotonic() + self._stage_timeout_s
-        while client.ask("StgIsBusy").integer():
-            if time.monotonic() > deadline_s:
-                client.ask("StgStop")
-                raise StageError(f"the stage still moved after {self._stage_timeout_s:g} s and was stopped")
-            time.sleep(POLL_S)
-        settled_s = time.monotonic() + STAGE_SETTLES_S
-        while math.dist(found := self._position_mm(client), (x_mm, y_mm)) > self._stage_tolerance_mm:
-            if time.monotonic() > settled_s:
-                raise StageError(
-                    f"stage sent to ({x_mm:g}, {y_mm:g}) mm stands at ({found[0]:g}, {found[1]:g}) mm: the "
-                    "microscope ignores positions that it holds for unsafe, and a stage not calibrated"
-                )
-            time.sleep(POLL_S)
+        """Move x and y, wait until the stage stands, and read back."""
+        move_stage(self._link(), x_mm, y_mm, self._stage)
         self._ordered |= {"x_mm": x_mm, "y_mm": y_mm}
 
     # -- beam -------------------------------------------------------------------------------

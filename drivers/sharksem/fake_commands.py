@@ -87,7 +87,7 @@ def _map(**entries: object) -> str:
 
 
 def _clamped(value: float, limits: tuple[float, float]) -> float:
-    return min(max(value, limits[0]), limits[1])
+    return float(min(max(value, limits[0]), limits[1]))
 
 
 def _scan_xy(sem: FakeInstrument, frame: int, width: int, height: int, *rest: int) -> tuple[int] | ScanOrder:

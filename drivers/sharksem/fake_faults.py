@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+
+from .fake_wire import NumberStyle
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Faults:
     """From the first such command on nothing is answered and no image data are sent."""
     ignored: set[str] = field(default_factory=set)
     """Commands that are answered and change nothing, as one whose value is silently refused."""
-    number_style: Literal["exact", "padded", "24 bytes"] = "24 bytes"
+    number_style: NumberStyle = "24 bytes"
     """How strings are counted in replies: servers differ."""
 
     def acts_on(self, scan: int) -> bool:

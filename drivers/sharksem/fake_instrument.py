@@ -75,6 +75,7 @@ class FakeInstrument:
     """At a signal of 100 and a dwell time of 32 us; it falls with the root of the dwell time."""
     stage: list[float] = field(default_factory=lambda: [0.0, 0.0, 10.0, 0.0, 0.0])
     stage_speed_mm_per_s: float = 1.0
+    is_stage_calibrated: bool = True
     working_distance_mm: float = FOCUS_MM
     view_field_mm: float = 0.2
     beam: int = 0
@@ -111,8 +112,9 @@ class FakeInstrument:
         return time.monotonic() < self._stage_until_s
 
     def move(self, *target: float) -> bool:
-        """Go to x, y ...; False and no move for a target outside the limits."""
-        if not all(low <= value <= high for value, (low, high) in zip(target, STAGE_MM, strict=False)):
+        """Go to x, y ...; False and no move for a target outside the limits, or before calibration."""
+        pairs = zip(target, STAGE_MM, strict=False)
+        if not (self.is_stage_calibrated and all(low <= value <= high for value, (low, high) in pairs)):
             return False
         way_mm = float(np.hypot(*(np.array(target[:2]) - self.stage[:2])))
         self._stage_until_s = time.monotonic() + self.scaled_s(way_mm / self.stage_speed_mm_per_s)
@@ -176,4 +178,5 @@ class FakeInstrument:
 
 def _dac_steps(fractions: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     # A little is added, as the same place comes out with another rounding from another lattice.
-    return np.floor((fractions + 0.5) * DAC_STEPS + 1e-6).astype(np.int64)
+    steps: NDArray[np.int64] = np.floor((fractions + 0.5) * DAC_STEPS + 1e-6).astype(np.int64)
+    return steps

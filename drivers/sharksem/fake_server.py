@@ -24,26 +24,12 @@ import numpy as np
 from .fake_commands import COMMANDS, ScanOrder, read_arguments
 from .fake_faults import Faults
 from .fake_instrument import FakeInstrument
+from .fake_wire import FakeClient, close, listen, message, pack_field, read
 
 CHUNK_S = 0.05
 """Image data are sent this often."""
 WAIT_SCAN, WAIT_STAGE = 0x0100, 0x0200
 GARBAGE = bytes(range(200, 248))
-
-
-class _Client:
-    """One client: its control connection, and its data connection once there is one."""
-
-    def __init__(self, control: socket.socket) -> None:
-        self.control = control
-        self.data_port = 0
-        self.data: socket.socket | None = None
-        self.lock = threading.Lock()
-
-    def close(self) -> None:
-        for connection in (self.control, self.data):
-            if connection is not None:
-                _close(connection)
 
 
 class FakeServer:
@@ -80,13 +66,13 @@ class FakeServer:
         """Pixels scanned, also those of scans that were stopped."""
         self.sent_bytes = 0
         self._host = host
-        self._version = version
-        self._clients: list[_Client] = []
+        self.version = version
+        self._clients: list[FakeClient] = []
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
-        self._is_scanning = self._is_stopping = self._has_hung = False
+        self.is_scanning = self._is_stopping = self._has_hung = False
         self._stop_scan = threading.Event()
-        self._listeners = _listen(host, port)
+        self._listeners = listen(host, port)
         self.port: int = self._listeners[0].getsockname()[1]
 
     # -- life -------------------------------------------------------------------------------
@@ -126,7 +112,7 @@ class FakeServer:
                 connection, peer = listener.accept()
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if listener is self._listeners[0]:
-                    client = _Client(connection)
+                    client = FakeClient(connection)
                     self._clients.append(client)
                     self._spawn(self._serve, client)
                 elif owner := next((c for c in self._clients if c.data_port == peer[1]), None):
@@ -139,14 +125,18 @@ class FakeServer:
         for client in list(self._clients):
             client.close()
 
+    def resume(self) -> None:
+        """Go on after having hung."""
+        self._has_hung = False
+
     # -- commands ---------------------------------------------------------------------------
 
-    def _serve(self, client: _Client) -> None:
+    def _serve(self, client: FakeClient) -> None:
         with contextlib.suppress(OSError):
-            while header := _read(client.control, 32):
+            while header := read(client.control, 32):
                 name = header[:16].split(b"\0")[0].decode("latin-1")
                 size, number, flags, queue, _ = struct.unpack("<IIHHI", header[16:])
-                body = _read(client.control, size) if size else b""
+                body = read(client.control, size) if size else b""
                 self._hold(flags)
                 with self._changed:
                     answer = self._carry_out(client, name, body)
@@ -159,13 +149,13 @@ class FakeServer:
         """Wait until what the flags name is idle."""
         with self._changed:
             if flags & WAIT_SCAN:
-                self._changed.wait_for(lambda: not self._is_scanning or self._is_stopping)
+                self._changed.wait_for(lambda: not self.is_scanning or self._is_stopping)
             while flags & WAIT_STAGE and self.instrument.is_stage_busy and not self._is_stopping:
                 self._changed.wait(0.005)
 
-    def _carry_out(self, client: _Client, name: str, body: bytes) -> tuple[Any, ...] | None:
+    def _carry_out(self, client: FakeClient, name: str, body: bytes) -> tuple[Any, ...] | None:
         """Return what to answer; None for what is passed over in silence."""
-        version = tuple(int(part) for part in self._version.split("."))
+        version = tuple(int(part) for part in self.version.split("."))
         faults = self.faults
         if name == faults.hang_after:
             self._has_hung = True
@@ -184,12 +174,12 @@ class FakeServer:
             client.data_port = arguments[0]
             return (0,)
         if name == "TcpGetVersion":
-            return (self._version,)
+            return (self.version,)
         if name == "IsLicenseValid":
             return (int(arguments[0] not in faults.missing_licences),)
         if name == "ScStopScan":
             self._stop_scan.set()
-            self._changed.wait_for(lambda: not self._is_scanning)
+            self._changed.wait_for(lambda: not self.is_scanning)
             return ()
         if name in faults.ignored or command is None:
             return ()
@@ -199,7 +189,7 @@ class FakeServer:
             return None
         return self._begin(client, result) if isinstance(result, ScanOrder) else result
 
-    def _reply(self, client: _Client, name: str, number: int, queue: int, answer: tuple[Any, ...]) -> None:
+    def _reply(self, client: FakeClient, name: str, number: int, queue: int, answer: tuple[Any, ...]) -> None:
         if self.faults.reply_delay_s:
             time.sleep(self.faults.reply_delay_s)
         if name in self.faults.silent:
@@ -209,22 +199,8 @@ class FakeServer:
             return
         if name in self.faults.wrong_reply_id:
             number += 1000
-        body = b"".join(self._field(value) for value in answer)
-        self._send(client.control, _message(name, number, queue, body))
-
-    def _field(self, value: float | str) -> bytes:
-        if isinstance(value, int):
-            return struct.pack("<i", value)
-        text = (value if isinstance(value, str) else repr(float(value))).encode() + b"\0"
-        padded = text + bytes(-len(text) % 4)
-        match self.faults.number_style:
-            case "exact":
-                return struct.pack("<I", len(text)) + padded
-            case "padded":
-                return struct.pack("<I", len(padded)) + padded
-            case "24 bytes":
-                fixed = padded.ljust(24, b"\0")
-                return struct.pack("<I", len(fixed)) + fixed
+        body = b"".join(pack_field(value, self.faults.number_style) for value in answer)
+        self._send(client.control, message(name, number, queue, body))
 
     def _send(self, connection: socket.socket, message: bytes) -> None:
         if self.faults.one_byte_at_a_time:
@@ -236,26 +212,26 @@ class FakeServer:
 
     # -- scans ------------------------------------------------------------------------------
 
-    def _begin(self, client: _Client, order: ScanOrder) -> tuple[Any, ...]:
-        if self._is_scanning or self.instrument.live_scanning:
+    def _begin(self, client: FakeClient, order: ScanOrder) -> tuple[Any, ...]:
+        if self.is_scanning or self.instrument.live_scanning:
             return (-1,) if order.box else (-10, "a scan is running")
-        self._is_scanning = True
+        self.is_scanning = True
         self._stop_scan.clear()
         self.scans.append(order)
         self._spawn(self._scan, client, order, len(self.scans))
         return (0,) if order.box else (0, "")
 
-    def _scan(self, client: _Client, order: ScanOrder, number: int) -> None:
+    def _scan(self, client: FakeClient, order: ScanOrder, number: int) -> None:
         started_s = time.monotonic()
         try:
             with contextlib.suppress(OSError):
                 self._expose(client, order, number, started_s)
         finally:
             with self._changed:
-                self._is_scanning = False
+                self.is_scanning = False
                 self._changed.notify_all()
 
-    def _expose(self, client: _Client, order: ScanOrder, number: int, started_s: float) -> None:
+    def _expose(self, client: FakeClient, order: ScanOrder, number: int, started_s: float) -> None:
         sem, faults = self.instrument, self.faults if self.faults.acts_on(number) else Faults()
         is_lit = sem.beam_state() == 1 and sem.blanker != 1
         images = {
@@ -288,61 +264,27 @@ class FakeServer:
                 if faults.foreign_message and client.data is not None:
                     self._send_chunk(client, frame, channel + 1, first, image[first:end])
                     camera = struct.pack("<iiIII", 0, 8, 1, 1, 1) + b"\x07\0\0\0"
-                    self._send(client.data, _message("CameraData", 0, 0, camera))
+                    self._send(client.data, message("CameraData", 0, 0, camera))
 
-    def _disturb(self, client: _Client, faults: Faults) -> bool:
+    def _disturb(self, client: FakeClient, faults: Faults) -> bool:
         """Do what goes wrong in the middle of an image; False if its chunk is not to be sent."""
         if client.data is not None:
             if faults.garble_data:
                 client.data.sendall(GARBAGE)
             if faults.cut_data:
-                _close(client.data)
+                close(client.data)
             if faults.half_close:
                 client.data.shutdown(socket.SHUT_WR)
         if faults.cut_control:
             client.close()
         return not faults.lose_chunk
 
-    def _send_chunk(self, client: _Client, frame: int, channel: int, first: int, image: Any) -> None:
+    def _send_chunk(self, client: FakeClient, frame: int, channel: int, first: int, image: Any) -> None:
         pixels = image.astype(image.dtype.newbyteorder("<")).tobytes()
         head = struct.pack("<IiIiI", frame, channel, first, 8 * image.itemsize, len(pixels))
         if client.data is not None:
             with client.lock:
-                self._send(client.data, _message("ScData", 0, 0, head + pixels + bytes(-len(pixels) % 4)))
-
-
-def _message(name: str, number: int, queue: int, body: bytes) -> bytes:
-    return struct.pack("<16sIIHHI", name.encode(), len(body), number & 0xFFFFFFFF, 0, queue, 0) + body
-
-
-def _read(connection: socket.socket, size: int) -> bytes:
-    """Return exactly so many bytes; none if the client is gone."""
-    parts = bytearray()
-    while len(parts) < size:
-        part = connection.recv(size - len(parts))
-        if not part:
-            return b""
-        parts += part
-    return bytes(parts)
-
-
-def _close(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-    connection.close()
-
-
-def _listen(host: str, port: int) -> list[socket.socket]:
-    """Listen on a port and the one after it; for port 0 on the first such pair that is free."""
-    for _ in range(100):
-        first = socket.create_server((host, port))
-        try:
-            return [first, socket.create_server((host, first.getsockname()[1] + 1))]
-        except (OSError, OverflowError):
-            first.close()
-            if port:
-                raise
-    raise OSError(f"no two free ports next to each other on {host}")
+                self._send(client.data, message("ScData", 0, 0, head + pixels + bytes(-len(pixels) % 4)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

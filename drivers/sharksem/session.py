@@ -51,24 +51,17 @@ class Session:
             speed=client.ask("ScGetSpeed").integer() if client.version < DWELL_SINCE else None,
         )
 
-    def restore(self, client: SharkSemClient) -> Iterator[str]:
-        """Set it all again, live scanning last; yields what could not be set."""
-        steps: list[tuple[str, tuple[str, int, *tuple[int, ...]]]] = []
+    def ways_back(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        """Yield what is to be set again, the command for it and its arguments; live scanning last."""
         for number, channel in enumerate(self.channels):
             if channel.detector >= 0:
-                steps.append((f"detector of channel {number}", ("DtSelect", number, channel.detector)))
-            enable = ("DtEnable", number, int(channel.is_enabled), channel.bits)
-            steps.append((f"video channel {number}", enable))
+                yield f"detector of channel {number}", "DtSelect", (number, channel.detector)
+            yield f"video channel {number}", "DtEnable", (number, int(channel.is_enabled), channel.bits)
         if self.blanker is not None:
-            steps.append(("blanker", ("ScSetBlanker", self.blanker)))
+            yield "blanker", "ScSetBlanker", (self.blanker,)
         if self.speed is not None:
-            steps.append(("scan speed", ("ScSetSpeed", self.speed)))
-        steps.append(("live scanning", ("GUISetScanning", self.live_scanning)))
-        for what, (name, *arguments) in steps:
-            try:
-                client.ask(name, *arguments)
-            except MicroscopeError as error:
-                yield f"{what} ({error})"
+            yield "scan speed", "ScSetSpeed", (self.speed,)
+        yield "live scanning", "GUISetScanning", (self.live_scanning,)
 
 
 def select_channel(client: SharkSemClient, channel: int, detector: int, bits: int) -> None:
