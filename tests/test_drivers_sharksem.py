@@ -143,8 +143,11 @@ def test_timing_is_what_the_instrument_reckons_with(ready: SharkSemMicroscope) -
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
-        (lambda m: m.set_view_field(50.0), "view_field_mm = 50: the microscope can go as far as 10"),
-        (lambda m: m.set_working_distance(1.0), "working_distance_mm = 1: the microscope can go as far as 2"),
+        (lambda m: m.set_view_field(50.0), "view_field_mm = 50 is out of reach: the microscope makes it 10"),
+        (
+            lambda m: m.set_working_distance(1.0),
+            "working_distance_mm = 1 is out of reach: the microscope makes it 2",
+        ),
         (lambda m: m.set_brightness_contrast(120.0, 50.0), "makes it 100 % and 50 %"),
         (lambda m: m.move_stage(40.0, 0.0), "x = 40 mm .*: its limits are -30 to 30 mm"),
         (lambda m: m.move_stage(float("nan"), 0.0), "not a number"),

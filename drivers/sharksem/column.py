@@ -275,9 +275,7 @@ class SharkSemColumn(Microscope):
         client.ask(setter, float(value))
         found = client.ask(getter, wait=Idle.OPTICS).number()
         if not abs(found - value) <= tolerance * abs(value):
-            raise CapabilityError(
-                f"{name} = {value:g}: the microscope makes it {found:g}, beyond it cannot go"
-            )
+            raise CapabilityError(f"{name} = {value:g} is out of reach: the microscope makes it {found:g}")
         self._ordered[name] = value
 
     def set_brightness_contrast(self, brightness_pct: float, contrast_pct: float) -> None:

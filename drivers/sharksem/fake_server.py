@@ -311,10 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen.host, chosen.port, instrument=instrument, faults=faults, version=chosen.protocol
     )
     with server, contextlib.suppress(KeyboardInterrupt):
-        print(
-            f"SharkSEM {chosen.protocol} on {chosen.host}:{server.port}, images on port {server.port + 1}",
-            flush=True,
-        )
+        print(f"SharkSEM {server.version} on {chosen.host}:{server.port}", flush=True)
         while True:
             time.sleep(3600)
 
