@@ -36,13 +36,9 @@ def measure(host: str, port: int, scans: int) -> None:
     finally:
         microscope.reset_microscope(found)
         microscope.disconnect()
-    share = statistics.quantiles(over_ms, n=20)
-    print(
-        f"{scans} scans of {BOX.width} x {BOX.height} px at {DWELL_NS:g} ns; beam time {beam_ms:.2f} ms each"
-    )
-    print(
-        f"beyond it: median {statistics.median(over_ms):.2f} ms, 90 % in {share[0]:.2f} to {share[-1]:.2f} ms"
-    )
+    share, median_ms = statistics.quantiles(over_ms, n=20), statistics.median(over_ms)
+    print(f"{scans} scans of {BOX.width} x {BOX.height} px at {DWELL_NS:g} ns; beam time {beam_ms:.2f} ms")
+    print(f"beyond it: median {median_ms:.2f} ms, 90 % in {share[0]:.2f} to {share[-1]:.2f} ms")
 
 
 def main() -> None:

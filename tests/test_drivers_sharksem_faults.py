@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from sparse_actors.drivers.sharksem.fake_instrument import FakeInstrument
 from sparse_actors.drivers.sharksem.fake_server import FakeServer
 
 from sparse_actors.contracts.microscope import Image
-from sparse_actors.errors import MicroscopeError
+from sparse_actors.errors import CapabilityError, MicroscopeError
 from sparse_actors.geometry import PixelBox, full_frame
 
 WINDOW = (96, 64)
@@ -57,6 +58,13 @@ def patient(server: FakeServer) -> Iterator[SharkSemMicroscope]:
 
 def frame(microscope: SharkSemMicroscope) -> Image:
     return microscope.scan_area(full_frame(WINDOW), 1000, WINDOW)
+
+
+def settings(sem: FakeInstrument) -> tuple[Any, ...]:
+    """All that must be as before."""
+    channels = [(c.detector, c.is_enabled, c.bits) for c in sem.channels]
+    optics = sem.working_distance_mm, sem.view_field_mm, dict(sem.gain_black)
+    return list(sem.stage), optics, sem.beam_state(), sem.blanker, sem.live_scanning, channels
 
 
 def fails_in_time(call: Callable[[], object], reason: str) -> None:
@@ -158,6 +166,28 @@ def test_a_scan_that_was_aborted_stops_exposing(server: FakeServer, patient: Sha
     assert frame(patient).shape == (64, 96)
 
 
+def test_pixels_of_another_size_are_no_image(server: FakeServer, ready: SharkSemMicroscope) -> None:
+    server.instrument.channels[0].bits = 16
+    fails_in_time(lambda: frame(ready), "expected 6144 pixels of 8 bits, got 4098 bytes of 16 bits")
+    server.faults.ignored = {"DtEnable"}
+    fails_in_time(ready.prepare, "video channel 0 was set to detector 1 at 8 bits and is at .* 16 bits")
+
+
+def test_an_instrument_without_blanker_has_none(server: FakeServer) -> None:
+    server.faults.unknown = {"ScGetBlanker", "ScSetBlanker"}
+    microscope = driver(server)
+    microscope.connect()
+    found = microscope.get_state()
+    microscope.prepare()
+    assert not microscope.capabilities.beam_blank
+    with pytest.raises(CapabilityError, match="beam_blank"):
+        microscope.set_beam_blank(True)
+    microscope.park_beam(3, 4, (64, 64))
+    assert ("ScSetBeamPos", (3.5 / 64, 4.5 / 64)) in server.asked
+    microscope.reset_microscope(found)
+    microscope.disconnect()
+
+
 # -- connecting -----------------------------------------------------------------------------------
 
 
@@ -180,6 +210,38 @@ def test_a_data_connection_that_was_not_registered_gets_nothing(server: FakeServ
 
 
 # -- restoring ------------------------------------------------------------------------------------
+
+
+COMMANDS = (
+    *("GUISetScanning", "ScStopScan", "HVBeamOn", "HVGetBeam", "ScSetBlanker", "DtSelect", "DtEnable"),
+    *("StgMoveToEx", "StgIsBusy", "SetWD", "DtSetGainBlack", "SetViewField", "ScScanXY"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_whatever_command_fails_the_microscope_is_restored(server: FakeServer, command: str) -> None:
+    sem = server.instrument
+    sem.blanker = 1
+    before = settings(sem)
+    microscope = driver(server, reply_timeout_s=20.0)
+    microscope.connect()
+    found = microscope.get_state()
+    server.faults.cut_at = command
+    with pytest.raises(MicroscopeError, match="closed the"):
+        run_through(microscope)
+    server.faults.cut_at = ""
+    microscope.reset_microscope(found)
+    assert settings(sem) == before
+    microscope.disconnect()
+
+
+def run_through(microscope: SharkSemMicroscope) -> None:
+    microscope.prepare()
+    microscope.set_view_field(0.1)
+    microscope.move_stage(0.5, 0.25)
+    microscope.set_working_distance(10.5)
+    microscope.set_brightness_contrast(45.0, 55.0)
+    frame(microscope)
 
 
 def test_reset_restores_what_still_answers_and_names_the_rest(

@@ -66,6 +66,7 @@ class SharkSemColumn(Microscope):
         self._beam_timeout_s = beam_timeout_s
         self._is_connected = False
         self._detector = -1
+        self._has_blanker = False
         self._session: Session | None = None
         self._ordered: dict[str, float] = {}
         """What was set last, to recognise the microscope after a lost connection."""
@@ -233,6 +234,9 @@ class SharkSemColumn(Microscope):
 
     def set_beam_blank(self, is_blanked: bool) -> None:
         """Keep the beam off the specimen, or on it in scans and, once parked, between them."""
+        self._link()
+        if not self._has_blanker:
+            raise self._cannot("beam_blank")
         self._set_blanker(BEAM_ALWAYS_OFF if is_blanked else BEAM_ON_IN_SCANS)
 
     def _set_blanker(self, mode: int) -> None:
@@ -246,14 +250,16 @@ class SharkSemColumn(Microscope):
     def park_beam(self, x_px: int, y_px: int, window_px: tuple[int, int]) -> None:
         """Hold the beam on one pixel of a square grid, until the next scan or `set_beam_blank`."""
         x, y = fraction_of_field(x_px, y_px, window_px)
-        self._set_blanker(BEAM_ALWAYS_ON)
-        self._link().ask("ScSetBeamPos", x, y, wait=Idle.OPTICS)
+        client = self._link()
+        if self._has_blanker:
+            self._set_blanker(BEAM_ALWAYS_ON)
+        client.ask("ScSetBeamPos", x, y, wait=Idle.OPTICS)
 
     # -- optics -----------------------------------------------------------------------------
 
     def set_working_distance(self, working_distance_mm: float) -> None:
         """Focus; the view field, which changes a little with it, is set again."""
-        self._set_number("SetWD", "GetWD", "working_distance_mm", working_distance_mm, 0.001)
+        self._set_number("SetWD", "GetWD", "working_distance_mm", working_distance_mm, 0.002)
         if "view_field_mm" in self._ordered:
             self.set_view_field(self._ordered["view_field_mm"])
 
@@ -263,7 +269,7 @@ class SharkSemColumn(Microscope):
 
     def set_view_field(self, width_mm: float) -> None:
         """Set the width of the field of view; pixels are square."""
-        self._set_number("SetViewField", "GetViewField", "view_field_mm", width_mm, 0.001)
+        self._set_number("SetViewField", "GetViewField", "view_field_mm", width_mm, 0.01)
 
     def get_view_field(self) -> float:
         """Return the width of the field of view in mm."""

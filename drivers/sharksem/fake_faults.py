@@ -47,6 +47,8 @@ class Faults:
     """Commands answered with bytes that are no message."""
     wrong_reply_id: set[str] = field(default_factory=set)
     """Commands whose reply carries the id of another request."""
+    cut_at: str = ""
+    """At such a command both connections are closed, and it is not carried out."""
     hang_after: str = ""
     """From the first such command on nothing is answered and no image data are sent."""
     ignored: set[str] = field(default_factory=set)

@@ -137,6 +137,8 @@ class FakeServer:
                 name = header[:16].split(b"\0")[0].decode("latin-1")
                 size, number, flags, queue, _ = struct.unpack("<IIHHI", header[16:])
                 body = read(client.control, size) if size else b""
+                if name == self.faults.cut_at:
+                    break
                 self._hold(flags)
                 with self._changed:
                     answer = self._carry_out(client, name, body)

@@ -21,10 +21,9 @@ from .column import SharkSemColumn
 from .link import ConnectionLostError
 from .message import Fields, Idle
 from .scan_stream import STREAM_SINCE, program_of
-from .session import BEAM_ALWAYS_OFF, BEAM_ON_IN_SCANS, DWELL_SINCE, Session, select_channel
+from .session import BEAM_ALWAYS_OFF, BEAM_ON_IN_SCANS, DWELL_SINCE, Session, has_blanker, select_channel
 
 ESTIMATE_SINCE = (3, 2, 16)
-LICENCE_SINCE = (2, 0, 3)
 DWELL_MIN_NS, DWELL_MAX_NS = 20.0, 1e9
 """As documented for stream programs; for scans of areas no limits are known."""
 UNKNOWN_FLYBACK_S = 1e-3
@@ -109,7 +108,6 @@ class SharkSemMicroscope(SharkSemColumn):
         self._bits = 8 if pixel_type == "uint8" else 16
         self._speeds_ns: dict[int, float] = {}
         """Dwell times by speed, where a scan cannot have one of its own."""
-        self._has_blanker = False
         self._has_estimate = False
         self._has_mask_scan = False
         self._abort = threading.Event()
@@ -119,6 +117,7 @@ class SharkSemMicroscope(SharkSemColumn):
     def _learn_instrument(self) -> None:
         client = self._client
         limits = self._limits
+        self._has_blanker = has_blanker(client)
         if client.version < DWELL_SINCE:
             self._speeds_ns = _speeds_ns(client)
             dwells_ns = self._speeds_ns.values()
@@ -147,6 +146,7 @@ class SharkSemMicroscope(SharkSemColumn):
             mask_scan=self._has_mask_scan,
             point_scan=self._has_mask_scan,
             time_estimate=self._has_estimate,
+            beam_blank=self._has_blanker,
         )
 
     def actual_dwell_ns(self, dwell_ns: float) -> float:
@@ -188,7 +188,7 @@ class SharkSemMicroscope(SharkSemColumn):
         """Stop the operator's live scan, switch the beam on, select detector and channel."""
         client = self._link()
         if self._session is None:
-            self._session = Session.read(client)
+            self._session = Session.read(client, has_blanker=self._has_blanker)
         client.ask("GUISetScanning", 0)
         client.ask("ScStopScan")
         self._set_beam(True)

@@ -31,12 +31,12 @@ class Session:
     live_scanning: int
     channels: tuple[Channel, ...]
     blanker: int | None
-    """None: no blanker answers."""
+    """None: there is none."""
     speed: int | None
     """None: scans have dwell times."""
 
     @classmethod
-    def read(cls, client: SharkSemClient) -> Session:
+    def read(cls, client: SharkSemClient, *, has_blanker: bool) -> Session:
         """Ask the microscope."""
         channels = []
         for number in range(client.ask("DtGetChannels").integer()):
@@ -47,7 +47,7 @@ class Session:
         return cls(
             live_scanning=client.ask("GUIGetScanning").integer(),
             channels=tuple(channels),
-            blanker=_blanker(client),
+            blanker=client.ask("ScGetBlanker").integer() if has_blanker else None,
             speed=client.ask("ScGetSpeed").integer() if client.version < DWELL_SINCE else None,
         )
 
@@ -106,8 +106,9 @@ def find_detector(client: SharkSemClient, name: str, channel: int) -> int:
     return selected
 
 
-def _blanker(client: SharkSemClient) -> int | None:
+def has_blanker(client: SharkSemClient) -> bool:
+    """Whether a blanker answers."""
     try:
-        return client.ask("ScGetBlanker").integer()
+        return bool(client.ask("ScGetBlanker"))
     except NoReplyError:
-        return None
+        return False
