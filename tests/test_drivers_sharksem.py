@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,6 +136,12 @@ def test_timing_is_what_the_instrument_reckons_with(ready: SharkSemMicroscope) -
     assert limits.timing.scan_overhead_ms == pytest.approx(1.0)
     box = PixelBox(3, 5, 40, 30)
     assert ready.estimate_time_s(box, 3200, WINDOW) == pytest.approx(limits.timing.duration_s(1200, 30, 3200))
+
+
+def test_both_connections_send_at_once(ready: SharkSemMicroscope) -> None:
+    for link in (ready._client._control, ready._client._data):
+        assert link is not None
+        assert link._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 # -- what the microscope does not do --------------------------------------------------------------

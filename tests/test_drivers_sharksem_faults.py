@@ -188,6 +188,19 @@ def test_an_instrument_without_blanker_has_none(server: FakeServer) -> None:
     microscope.disconnect()
 
 
+def test_a_scan_that_outlived_its_connection_is_stopped(
+    server: FakeServer, patient: SharkSemMicroscope
+) -> None:
+    sem, server.faults = server.instrument, Faults(cut_control=True, on_scans={1})
+    sem.time_scale = 1.0
+    with pytest.raises(MicroscopeError, match="closed the data channel"):
+        patient.scan_area(full_frame(WINDOW), 3e5, WINDOW)  # 1.8 s
+    sem.time_scale = 0.0
+    assert server.is_scanning
+    assert frame(patient).shape == (64, 96)
+    assert server.exposed_pixels < 2 * 96 * 64
+
+
 # -- connecting -----------------------------------------------------------------------------------
 
 

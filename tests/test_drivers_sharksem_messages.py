@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sparse_actors.drivers.sharksem.column import fraction_of_field
 from sparse_actors.drivers.sharksem.fake_commands import COMMANDS, read_arguments
 from sparse_actors.drivers.sharksem.link import ConnectionLostError, Link
 from sparse_actors.drivers.sharksem.message import Fields, GarbledError, Idle, Message, encode
-from sparse_actors.drivers.sharksem.scan_stream import program_of
+from sparse_actors.drivers.sharksem.scan_stream import fraction_of_field, program_of
 
 from sparse_actors.errors import CapabilityError
 

@@ -18,6 +18,7 @@ from sparse_actors.errors import CapabilityError, MicroscopeError
 from .client import NoReplyError, SharkSemClient
 from .link import ConnectionLostError
 from .message import Idle
+from .scan_stream import fraction_of_field
 from .session import BEAM_ALWAYS_OFF, BEAM_ALWAYS_ON, BEAM_ON_IN_SCANS, Session, find_detector
 from .stage import StageOptions, move_stage, position_mm
 
@@ -300,23 +301,3 @@ class SharkSemColumn(Microscope):
         found = self._link().ask("DtGetGainBlack", self._detector, wait=Idle.OPTICS)
         contrast_pct = found.number()
         return found.number(), contrast_pct
-
-
-def fraction_of_field(x_px: float, y_px: float, window_px: tuple[int, int]) -> tuple[float, float]:
-    """Return the centre of a pixel as fractions 0..1 of the view field.
-
-    Raises
-    ------
-    CapabilityError
-        The pixel lies outside, or the grid is not square: the protocol leaves open what a fraction
-        of the height is then.
-    """
-    width, height = window_px
-    if width != height:
-        raise CapabilityError(
-            f"single points on a grid of {width} x {height}: SharkSEM names them as fractions of the view "
-            "field, which is defined for square grids only"
-        )
-    if not (0 <= x_px < width and 0 <= y_px < height):
-        raise CapabilityError(f"point ({x_px}, {y_px}) lies outside the grid {width} x {height}")
-    return (x_px + 0.5) / width, (y_px + 0.5) / height

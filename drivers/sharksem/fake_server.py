@@ -116,7 +116,9 @@ class FakeServer:
                     self._clients.append(client)
                     self._spawn(self._serve, client)
                 elif owner := next((c for c in self._clients if c.data_port == peer[1]), None):
-                    owner.data = connection
+                    with self._changed:
+                        owner.data = connection
+                        self._changed.notify_all()
                 else:
                     connection.close()  # it was not registered
 
@@ -224,6 +226,8 @@ class FakeServer:
         return (0,) if order.box else (0, "")
 
     def _scan(self, client: FakeClient, order: ScanOrder, number: int) -> None:
+        with self._changed:  # it has connected, but that may not have been noticed here
+            self._changed.wait_for(lambda: client.data or not client.data_port, timeout=10)
         started_s = time.monotonic()
         try:
             with contextlib.suppress(OSError):
@@ -264,8 +268,9 @@ class FakeServer:
                     half = first + (end - first) // 2
                     self._send_chunk(client, frame, channel, half, image[half:end])
                 if faults.foreign_message and client.data is not None:
-                    self._send_chunk(client, frame, channel + 1, first, image[first:end])
-                    camera = struct.pack("<iiIII", 0, 8, 1, 1, 1) + b"\x07\0\0\0"
+                    self._send_chunk(client, frame, channel + 1, first, 255 - image[first:end])
+                    # Camera, bits, size and pixels, in numbers that would do for an image as well.
+                    camera = struct.pack("<iiIII", frame, channel, first, 8 * image.itemsize, 4) + b"\7" * 4
                     self._send(client.data, message("CameraData", 0, 0, camera))
 
     def _disturb(self, client: FakeClient, faults: Faults) -> bool:
@@ -285,7 +290,7 @@ class FakeServer:
         pixels = image.astype(image.dtype.newbyteorder("<")).tobytes()
         head = struct.pack("<IiIiI", frame, channel, first, 8 * image.itemsize, len(pixels))
         if client.data is not None:
-            with client.lock:
+            with contextlib.suppress(OSError):  # the scan goes on when its client is gone
                 self._send(client.data, message("ScData", 0, 0, head + pixels + bytes(-len(pixels) % 4)))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import threading
 from typing import Literal
 
 NumberStyle = Literal["exact", "padded", "24 bytes"]
@@ -19,7 +18,6 @@ class FakeClient:
         self.control = control
         self.data_port = 0
         self.data: socket.socket | None = None
-        self.lock = threading.Lock()
 
     def close(self) -> None:
         """Close both connections."""

@@ -16,12 +16,20 @@ from sparse_actors.errors import CapabilityError, MicroscopeError
 from sparse_actors.geometry import PixelBox
 from sparse_actors.imaging import ScanTiming
 
-from .client import NoReplyError, SharkSemClient
+from .client import NoReplyError
 from .column import SharkSemColumn
 from .link import ConnectionLostError
 from .message import Fields, Idle
 from .scan_stream import STREAM_SINCE, program_of
-from .session import BEAM_ALWAYS_OFF, BEAM_ON_IN_SCANS, DWELL_SINCE, Session, has_blanker, select_channel
+from .session import (
+    BEAM_ALWAYS_OFF,
+    BEAM_ON_IN_SCANS,
+    DWELL_SINCE,
+    Session,
+    has_blanker,
+    select_channel,
+    speeds_ns,
+)
 
 ESTIMATE_SINCE = (3, 2, 16)
 DWELL_MIN_NS, DWELL_MAX_NS = 20.0, 1e9
@@ -119,7 +127,7 @@ class SharkSemMicroscope(SharkSemColumn):
         limits = self._limits
         self._has_blanker = has_blanker(client)
         if client.version < DWELL_SINCE:
-            self._speeds_ns = _speeds_ns(client)
+            self._speeds_ns = speeds_ns(client)
             dwells_ns = self._speeds_ns.values()
             limits = replace(limits, dwell_min_ns=min(dwells_ns), dwell_max_ns=max(dwells_ns))
         self._has_estimate = client.version >= ESTIMATE_SINCE
@@ -298,16 +306,3 @@ class SharkSemMicroscope(SharkSemColumn):
             raise CapabilityError(
                 f"dwell {dwell_ns} ns: expected {limits.dwell_min_ns:g} to {limits.dwell_max_ns:g} ns"
             )
-
-
-def _speeds_ns(client: SharkSemClient) -> dict[int, float]:
-    """Return the dwell times (ns) by speed; the microscope lists them in microseconds."""
-    listed = client.ask("ScEnumSpeeds").mapping()
-    speeds = {
-        int(key.split(".")[1]): float(value) * 1e3
-        for key, value in listed.items()
-        if key.startswith("speed.") and key.endswith(".dwell")
-    }
-    if not speeds:
-        raise MicroscopeError("the microscope lists no scan speeds")
-    return speeds

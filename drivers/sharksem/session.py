@@ -112,3 +112,16 @@ def has_blanker(client: SharkSemClient) -> bool:
         return bool(client.ask("ScGetBlanker"))
     except NoReplyError:
         return False
+
+
+def speeds_ns(client: SharkSemClient) -> dict[int, float]:
+    """Return the dwell times (ns) by speed; the microscope lists them in microseconds."""
+    listed = client.ask("ScEnumSpeeds").mapping()
+    speeds = {
+        int(key.split(".")[1]): float(value) * 1e3
+        for key, value in listed.items()
+        if key.startswith("speed.") and key.endswith(".dwell")
+    }
+    if not speeds:
+        raise MicroscopeError("the microscope lists no scan speeds")
+    return speeds
