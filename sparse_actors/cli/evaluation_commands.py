@@ -70,3 +70,71 @@ def pairs(
                 }
             print_json(data, prediction=shown.as_json(predicted), **ended)
         raise typer.Exit(code)
+
+
+def sweep(
+    folder: Annotated[
+        Path, typer.Argument(metavar="PAIRS", exists=True, file_okay=False, help="Folder of pairs.")
+    ],
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUES", help="What to try, e.g. detect.options.threshold=45:75:5."),
+    ] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUES",
+            help="Options of the reference sites, e.g. threshold=45:60:5; as configured.",
+        ),
+    ] = None,
+    fast: Fast = None,
+    random: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only N of the configurations, drawn at random.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of that draw.")] = 0,
+    jobs: Annotated[int, typer.Option(min=0, help="Local processes; 0: one for every core.")] = 0,
+    engine: Annotated[
+        str, typer.Option(metavar="local|dask://HOST:PORT", help="Where to compute.")
+    ] = "local",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the results; by default PAIRS/sweep.")
+    ] = None,
+    pick: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GOAL", help='Choose the fastest configuration with e.g. "recall>=0.99".'),
+    ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, help="With --pick: configuration file to change."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge detector options, regions and fast settings on pairs: what is found, and in what time.
+
+    A sweep that was stopped goes on where it was when the same command is given again.
+    """
+    with reported(as_json) as data:
+        from .exit_codes import ExitCode
+        from .sweep import SweepOptions, rows_as_json, sweep_shown
+
+        options = SweepOptions(
+            grid=grid or (),
+            reference=reference or (),
+            fast=fast or (),
+            random=random,
+            seed=seed,
+            engine=engine,
+            jobs=jobs,
+            out=out,
+            goals=pick or (),
+            into=into,
+        )
+        try:
+            found = sweep_shown(folder, options)
+        except KeyboardInterrupt:
+            typer.echo("stopped; the same command goes on with it", err=True)
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        if as_json:
+            print_json(data, **{**found, "rows": rows_as_json(found["rows"])})

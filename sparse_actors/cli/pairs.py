@@ -164,7 +164,7 @@ def sentences(predicted: PairsCost, plan: PairsPlan, free_bytes: int) -> list[st
         + ", ".join(map(str, plan.tiles[:20]))
         + (" ..." if predicted.tiles > 20 else ""),
         f"each fast at {settings}; then at {width} x {height}, {plan.analysis.dwell_ns:g} ns",
-        f"scan time {duration(predicted.scan_s)}, of which {duration(predicted.analysis_s)} at analysis quality",
+        f"scan time {duration(predicted.scan_s)}, {duration(predicted.analysis_s)} of it for analysis",
         f"disk {predicted.disk_bytes / 1e6:.0f} MB",
     ]
     if predicted.dose_e_per_nm2 is None:
@@ -190,7 +190,7 @@ class _Progress:
             case TileFinished(tile=tile):
                 self._tiles += 1
                 self._console.print(
-                    f"tile {tile} done, {self._tiles} of {len(self._plan.tiles)}; {self._scans} scans recorded",
+                    f"tile {tile} done, {self._tiles} of {len(self._plan.tiles)}; {self._scans} scans",
                     markup=False,
                     highlight=False,
                 )

@@ -1,8 +1,8 @@
 """Pairs from images that were there before: analysis images alone, or fast ones beside them.
 
-Where there are only analysis images, a fast image is point-sampled from each: the value of the recorded pixel
-under the centre of each fast pixel, with noise added. A real fast scan has a noise of its own and is shifted by
-drift; what is learnt from sampled ones is a forecast, and `origin` says so.
+Where there are only analysis images, a fast image is point-sampled from each: the value of the recorded
+pixel under the centre of each fast pixel, with noise added. A real fast scan has a noise of its own and is
+shifted by drift; what is learnt from sampled ones is a forecast, and `origin` says so.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -24,7 +23,8 @@ from numpy.typing import NDArray
 
 from sparse_actors.config import Config, parse_config
 from sparse_actors.errors import ConfigError
-from sparse_actors.imaging import Imaging
+from sparse_actors.imaging import Imaging, ScanTiming
+from sparse_actors.planning.merging import MaskForm
 
 MANIFEST = "pairs.json"
 SCHEMA = 1
@@ -42,6 +42,8 @@ class PairFiles:
     """The analysis image of each tile."""
     fast_files: dict[str, dict[tuple[int, int], Path]]
     """The fast images of each tile by (width, height); empty where they are sampled."""
+    folder: Path
+    """Of the manifest; of the images as long as there is none."""
     noise_grey: float
     """Standard deviation added to a sampled image at the dwell time of the analysis."""
     seed: int
@@ -61,6 +63,26 @@ class PairFiles:
             f"{self.config.analysis.dwell_ns:g} ns added (seed {self.seed}): a forecast, not a measurement"
         )
 
+    @property
+    def timing(self) -> ScanTiming:
+        """As configured; files declare nothing."""
+        return self.config.timing or ScanTiming()
+
+    @property
+    def mask_form(self) -> MaskForm:
+        """Of a microscope that scans masks."""
+        return "mask"
+
+    @property
+    def given(self) -> str:
+        """The configuration; the file it came from is not kept."""
+        return self.config.for_survey().to_toml()
+
+    @property
+    def manifest(self) -> Path:
+        """The list of the images."""
+        return self.folder / MANIFEST
+
     def analysis(self, tile: str) -> NDArray[Any]:
         """Return the image, cut to what the coarsest fast setting covers."""
         image = _picture(self.files[tile])
@@ -77,7 +99,7 @@ class PairFiles:
         if self.fast_files:
             return _picture(self.fast_files[tile][setting.size_px])
         image, scale = self.analysis(tile), self._scale(setting)
-        # The centre of a fast pixel lies on a border where the scale is even: the pixel right of it and below.
+        # Where the scale is even, the centre of a fast pixel lies on a corner: the pixel right and below.
         sampled = image[scale // 2 :: scale, scale // 2 :: scale]
         ratio = self.config.analysis.dwell_ns / setting.dwell_ns
         key = crc32(f"{tile} {setting}".encode())
@@ -105,6 +127,7 @@ class PairFiles:
                     name: {_size(size): Path(file) for size, file in fast.items()}
                     for name, fast in data["fast_files"].items()
                 },
+                folder=folder,
                 noise_grey=float(data["noise_grey"]),
                 seed=int(data["seed"]),
             )
@@ -118,7 +141,7 @@ class PairFiles:
         return pairs
 
     def save(self, folder: Path) -> None:
-        """Write the manifest; the images stay where they are."""
+        """Write the manifest into a folder; the images stay where they are."""
         folder.mkdir(parents=True, exist_ok=True)
         data = {
             "schema": SCHEMA,
@@ -145,8 +168,8 @@ def collect(
     ----------
     folder
         Either images (TIFF, PNG, JPEG), each the analysis image of a tile; or a folder for each tile, in the
-        layout of the SPARSE paper (section 2.5.6), with images named `0_0_width_height.tiff`: the largest is the
-        analysis image, one of the size of each setting a fast image.
+        layout of the SPARSE paper (section 2.5.6), with images named `0_0_width_height.tiff`: the largest is
+        the analysis image, one of the size of each setting a fast image.
     config, settings
         The parameters of both. An image may differ in size from the configured analysis image: what counts is
         how many of its pixels are one fast pixel.
@@ -163,7 +186,7 @@ def collect(
     """
     images = {file.stem: file for file in _pictures(folder)}
     if images:
-        return PairFiles(config, tuple(settings), images, {}, noise_grey, seed)
+        return PairFiles(config, tuple(settings), images, {}, folder, noise_grey, seed)
     analysis: dict[str, Path] = {}
     fast: dict[str, dict[tuple[int, int], Path]] = {}
     problems = []
@@ -189,7 +212,7 @@ def collect(
         raise ConfigError(
             f"--from {folder}: expected images ({', '.join(PICTURES)}), or folders with 0_0_W_H.tiff"
         )
-    return PairFiles(config, tuple(settings), analysis, fast, 0.0, seed)
+    return PairFiles(config, tuple(settings), analysis, fast, folder, 0.0, seed)
 
 
 def _pictures(folder: Path) -> list[Path]:

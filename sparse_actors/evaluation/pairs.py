@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from sparse_actors.config import Config, parse_config
 from sparse_actors.errors import ConfigError
-from sparse_actors.imaging import Imaging
+from sparse_actors.imaging import Imaging, ScanTiming
 from sparse_actors.messages import Scan, ScanId
+from sparse_actors.planning.merging import MaskForm, mask_form_for
 from sparse_actors.recording.run_record import RunRecord
 
 from .pair_files import MANIFEST, PairFiles
@@ -40,6 +41,22 @@ class Pairs(Protocol):
     @property
     def origin(self) -> str:
         """How the fast images came about, in a sentence."""
+
+    @property
+    def timing(self) -> ScanTiming:
+        """What scans cost beside the dwell time: as configured, else as the driver declares."""
+
+    @property
+    def mask_form(self) -> MaskForm:
+        """How the microscope is given masks."""
+
+    @property
+    def given(self) -> str:
+        """The configuration as somebody wrote it."""
+
+    @property
+    def manifest(self) -> Path:
+        """The file that tells these pairs from others."""
 
     def analysis(self, tile: str) -> NDArray[Any]:
         """Return the analysis image, (rows, columns) of uint8 or uint16."""
@@ -114,6 +131,28 @@ class RecordedPairs:
         """That they were scanned."""
         name = self.record.microscope.name if self.record.microscope else "the microscope"
         return f"fast images scanned by {name}"
+
+    @property
+    def timing(self) -> ScanTiming:
+        """As configured, else as the driver declared when it was connected."""
+        prepared = self.record.microscope
+        return self.config.timing or (prepared.capabilities.limits.timing if prepared else ScanTiming())
+
+    @property
+    def mask_form(self) -> MaskForm:
+        """The best that the microscope can do."""
+        prepared = self.record.microscope
+        return mask_form_for(prepared.capabilities) if prepared else "mask"
+
+    @property
+    def given(self) -> str:
+        """The configuration file of the run."""
+        return self.record.folder.config_given.read_text("utf-8")
+
+    @property
+    def manifest(self) -> Path:
+        """The journal."""
+        return self.record.folder.journal
 
     def analysis(self, tile: str) -> NDArray[Any]:
         """Return the recorded image, checked against the journal."""
