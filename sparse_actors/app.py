@@ -8,7 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from sparse_actors import plugins
 from sparse_actors.actors.detector_actor import DetectorActor
 from sparse_actors.actors.microscope_actor import Instrument, MicroscopeActor
+from sparse_actors.actors.pair_planner import PairPlanner
 from sparse_actors.actors.partition_scheduler import PartitionScheduler
 from sparse_actors.actors.phase_namer import ElementsOf, PhaseNamer
 from sparse_actors.actors.recorder import Recorder
 from sparse_actors.actors.region_planner import RegionPlanner
 from sparse_actors.actors.slads_sampler import SladsSampler
 from sparse_actors.actors.time_keeper import TimeKeeper
-from sparse_actors.config import Config, EdsTable
+from sparse_actors.config import Config, EdsTable, PairsTable
 from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.ending import POLL_S, QUICK_S, Ending
 from sparse_actors.errors import ConfigError
@@ -37,6 +38,7 @@ from sparse_actors.network.local_workers import spare_cores
 from sparse_actors.network.pool import WorkerPool
 from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.planning.merging import compile_merging
+from sparse_actors.planning.pairs_plan import PairsPlan, drawn
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.recording.journal import Journal, read_journal
@@ -57,6 +59,7 @@ WORKER_READY_S = 120.0
 WORKERS_LOST = 3
 """So many workers that die before one is ready mean that the detector cannot be loaded."""
 WORKERS_CLOSE_S = 5.0
+DEFAULT_PAIRS = 10
 WRITING = "writing the result; a second signal leaves that to a resumed run"
 
 
@@ -76,14 +79,14 @@ class RunResult:
 
 
 def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
-    """Put the configuration into domain terms."""
+    """Put the configuration into domain terms: those of pairs where it has [pairs], else of a survey."""
     corners = config.panorama.at_corners
     detector = plugins.load("detector", config.detect.detector)
     reach_px, halo_px = 0, 0
     if config.detect.halo_px and hasattr(detector, "reach_px"):
         reach_px = detector.reach_px(config.scale, **config.detect.options)
         halo_px = max(config.detect.halo_px, 4 * reach_px)
-    return SurveyPlan(
+    survey = SurveyPlan(
         panorama=config.panorama.geometry(config.analysis.size_px),
         fast=config.fast,
         analysis=config.analysis,
@@ -109,6 +112,20 @@ def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
         fields=None if config.eds is None else config.eds.fields(),
         seed=config.run.seed,
     )
+    return survey if config.pairs is None else _pairs_plan(survey, config.pairs)
+
+
+def _pairs_plan(survey: SurveyPlan, pairs: PairsTable) -> PairsPlan:
+    """Turn a survey into pairs of the same panorama, with the same optics and limits."""
+    tiles = survey.all_tiles if survey.until_tile is None else tuple(survey.panorama.tiles(survey.tile_order))
+    if pairs.at:
+        chosen = tuple(tile for tile in tiles if str(tile) in pairs.at)
+    else:
+        chosen = drawn(tiles, pairs.tiles or min(DEFAULT_PAIRS, len(tiles)), survey.seed)
+    first, *others = [scan.imaging() for scan in pairs.fast] or [survey.fast]
+    given = {entry.name: getattr(survey, entry.name) for entry in fields(survey)}
+    changed = {"partitions": 1, "halo_px": 0, "fast": first, "fields": None}
+    return PairsPlan(**given | changed, more_fast=tuple(others), chosen=chosen)
 
 
 def run_survey(
@@ -253,19 +270,21 @@ class _Survey:
         eds = config.eds
         map_plan = None if eds is None else eds.plan(config.run.seed, config.limits.scan_attempts)
         self._map_plan = map_plan
-        self._pool = WorkerPool(
-            publish=bus.publish,
-            now=clock.now,
-            detector=config.detect.detector if plan.tiles else "",
-            options=config.detect.options if plan.tiles else {},
-            classifier="" if eds is None else eds.classifier,
-            classifier_options={} if eds is None else eds.options,
-            deadline_s=config.detect.deadline_s,
-            local_workers=config.workers.local or spare_cores(),
-            listen=config.workers.listen,
-            token=os.environ.get("SPARSE_ACTORS_WORKER_TOKEN", ""),
-            log=folder.path / "workers.log",
-        )
+        self._pool: WorkerPool | None = None
+        if not isinstance(plan, PairsPlan):
+            self._pool = WorkerPool(
+                publish=bus.publish,
+                now=clock.now,
+                detector=config.detect.detector if plan.tiles else "",
+                options=config.detect.options if plan.tiles else {},
+                classifier="" if eds is None else eds.classifier,
+                classifier_options={} if eds is None else eds.options,
+                deadline_s=config.detect.deadline_s,
+                local_workers=config.workers.local or spare_cores(),
+                listen=config.workers.listen,
+                token=os.environ.get("SPARSE_ACTORS_WORKER_TOKEN", ""),
+                log=folder.path / "workers.log",
+            )
 
         def spectra() -> SpectraStore:
             # The recorder tells it what the journal holds, each time it is built.
@@ -278,8 +297,6 @@ class _Survey:
                 TimeKeeper,
                 lambda: TimeKeeper(LearntTimes(plan.timing, known_times), read_journal(folder.journal)),
             ),
-            ("planner", RegionPlanner, lambda: RegionPlanner(plan, read_journal(folder.journal))),
-            ("detector", DetectorActor, lambda: DetectorActor(plan, read_journal(folder.journal))),
             (
                 "microscope",
                 MicroscopeActor,
@@ -287,6 +304,14 @@ class _Survey:
             ),
             ("scheduler", PartitionScheduler, lambda: PartitionScheduler(plan, read_journal(folder.journal))),
         ]
+        if isinstance(plan, PairsPlan):
+            pairs = partial(PairPlanner, plan)
+            parts.append(("planner", PairPlanner, lambda: pairs(read_journal(folder.journal))))
+        else:
+            parts += [
+                ("planner", RegionPlanner, lambda: RegionPlanner(plan, read_journal(folder.journal))),
+                ("detector", DetectorActor, lambda: DetectorActor(plan, read_journal(folder.journal))),
+            ]
         if map_plan is not None:
             sampler = partial(SladsSampler, map_plan)
             parts.append(("sampler", SladsSampler, lambda: sampler(read_journal(folder.journal))))
@@ -309,11 +334,13 @@ class _Survey:
         try:
             for shell in self._shells:
                 self._bus.attach(shell)
-            self._bus.attach(self._pool)
+            if self._pool is not None:
+                self._bus.attach(self._pool)
             for fact in begun:
                 self._bus.publish(fact)
             self._signals.listen(self._ending.stop)
-            self._pool.start()
+            if self._pool is not None:
+                self._pool.start()
             recorder, *others = self._shells
             recorder.start()
             if self._is_ready():
@@ -337,7 +364,9 @@ class _Survey:
 
     def _is_ready(self) -> bool:
         """Compile and wait for a detector before the microscope is touched; else say how the run ended."""
-        if not self._signals.count:
+        if self._pool is None:
+            self._worker_is_ready.set()  # nothing is detected
+        elif not self._signals.count:
             compile_merging(self._plan.merging)
             if self._map_plan is not None:
                 compile_sampling(self._map_plan)
@@ -370,7 +399,8 @@ class _Survey:
         # The recorder is the first to start and the last to stop: it writes what the others leave.
         recorder, *others = self._shells
         hanging = [shell.name for shell in reversed(others) if not self._ending.has_stopped(shell)]
-        self._pool.close(QUICK_S if self._ending.has_given_up else WORKERS_CLOSE_S)
+        if self._pool is not None:
+            self._pool.close(QUICK_S if self._ending.has_given_up else WORKERS_CLOSE_S)
         if not self._ending.has_stopped(recorder):
             hanging.append(recorder.name)
         problems = [f"the {name} did not stop in time" for name in hanging]

@@ -33,6 +33,8 @@ MAY_IMPORT = {
     "network": BASE | {"contracts", "messages", "wire", "plugins"},
     "recording": BASE | {"contracts", "messages", "wire", "dose"},
     "plugins": BASE | {"contracts", "config_report", "toml_text"},
+    "evaluation": BASE
+    | {"contracts", "messages", "detection", "planning", "recording", "config", "plugins", "toml_text"},
     "testing": BASE | {"contracts", "messages", "runtime"},
 }
 """Parts not listed (config, app, cli) may import any."""
@@ -42,6 +44,7 @@ ONLY_IN = {
     "zmq": {"network"},
     "msgpack": {"wire"},
     "h5py": {"recording"},
+    "distributed": {"evaluation"},
     "onnxruntime": set(),
     "torch": set(),
 }

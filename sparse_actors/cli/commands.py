@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .evaluation_commands import pairs, sweep
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
 from .spectra_commands import learn, train_app
 
@@ -223,5 +224,7 @@ def show(
             typer.echo(settings.to_toml(), nl=False, file=data)
 
 
+app.command()(pairs)
+app.command()(sweep)
 app.command()(learn)
 app.add_typer(train_app, name="train")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sparse_actors.contracts.detector import Pois
 from sparse_actors.errors import ConfigError
 
-from .dbscan import cluster_segments, measured_clusters
+from .dbscan import Segments, cluster_segments, measured_clusters
 from .threads import Threads
 from .upsampling import Interpolation, Polarity, Upsampling
 
@@ -97,12 +97,37 @@ class ThresholdDbscan:
     def detect(self, image: NDArray[Any], scale: int) -> Pois:
         """Find the clusters of a fast image, (rows, columns) of uint8 or uint16.
 
+        The same as the points of `detect_pixels`.
+
         Returns
         -------
         Pois
             Centroid and bounding box of each cluster in analysis pixels. The score is the signal that is
             missing (dark) or in excess (bright), summed over the cluster: grey levels times pixels.
         """
+        return self._detect(image, scale)[0]
+
+    def detect_pixels(self, image: NDArray[Any], scale: int) -> tuple[Pois, list[NDArray[np.int64]]]:
+        """Find the clusters and their pixels too.
+
+        Returns
+        -------
+        pois
+            As of `detect`.
+        pieces
+            Arrays (4, n) of pieces of rows that together are the pixels of the clusters: row, first column,
+            last column (included), and which of the points.
+        """
+        pois, kept, segments = self._detect(image, scale)
+        number = np.where(kept, np.cumsum(kept) - 1, -1)
+        pieces = []
+        for piece in segments.pieces:
+            of_point = number[piece[3]]
+            pieces.append(np.vstack([piece[:3], of_point])[:, of_point >= 0].astype(np.int64))
+        return pois, pieces
+
+    def _detect(self, image: NDArray[Any], scale: int) -> tuple[Pois, NDArray[np.bool_], Segments]:
+        """Return the points, which of the clusters they are, and the pixels of all clusters."""
         upsampling = Upsampling(image, scale, self._interpolation)
         bitmap = upsampling.candidates(self._threshold, self._polarity, self._threads)
         segments = cluster_segments(
@@ -111,4 +136,5 @@ class ThresholdDbscan:
         clusters = measured_clusters(segments, upsampling.evaluated, self._threads)
         kept = clusters.area_px >= self._min_area_px
         score: NDArray[np.float64] = np.abs(self._threshold - clusters.mean_grey) * clusters.area_px
-        return Pois(xy_px=clusters.centroids_px[kept], score=score[kept], boxes_px=clusters.boxes_px[kept])
+        pois = Pois(xy_px=clusters.centroids_px[kept], score=score[kept], boxes_px=clusters.boxes_px[kept])
+        return pois, kept, segments

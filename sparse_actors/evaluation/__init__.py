@@ -1,0 +1,1 @@
+"""Choosing the operating point from pairs of fast and analysis images."""
