@@ -10,7 +10,8 @@ from xml.sax.saxutils import escape
 COLOURS = ("#0b6e99", "#c2571a", "#7a3e9d", "#3d7d3d", "#a8324a", "#555555")
 INK, PALE, LEVEL = "#222222", "#dddddd", "#b02020"
 WIDTH, HEIGHT, SMALL_WIDTH, SMALL_HEIGHT = 460, 320, 220, 160
-LEFT, TOP, GAP, BELOW = 62, 44, 34, 46
+LEFT, TOP, GAP, BELOW = 62, 44, 46, 34
+LEGEND_WIDTH = 210
 Points = Sequence[tuple[float, float]]
 
 
@@ -99,40 +100,48 @@ class Panel:
         if self.title:
             parts.append(text(left + width / 2, top - 6, self.title, "middle"))
         if not is_small:
-            parts += self._legend_at(left + 12, top + height - 14 - 18 * len(self._legend) - 20 * bool(what))
+            begin = top + height - 14 - 18 * len(self._legend) - 20 * bool(what)
+            for number, entry in enumerate(self._legend):
+                parts += legend_entry(*entry, left + 12, begin + 18 * number)
         return parts
 
-    def _legend_at(self, left: float, top: float) -> list[str]:
-        parts = []
-        for number, (kind, name, colour) in enumerate(self._legend):
-            y = top + 18 * number
-            if kind == "dots":
-                parts.append(f'<circle cx="{left + 12}" cy="{y}" r="3.5" fill="{colour}"/>')
-            else:
-                dashed = ' stroke-dasharray="6 4"' if kind == "level" else ""
-                parts.append(f'<path d="M{left} {y}h24" stroke="{colour}" stroke-width="2"{dashed}/>')
-            parts.append(text(left + 32, y + 4, name))
-        return parts
+    def legend_rows(self, columns: int) -> list[list[tuple[str, str, str]]]:
+        """Return kind, name and colour of the entries, so many in a row."""
+        count = max(1, columns)
+        return [self._legend[first : first + count] for first in range(0, len(self._legend), count)]
+
+
+def legend_entry(kind: str, name: str, colour: str, left: float, y: float) -> list[str]:
+    """Return a sample of a mark and its name."""
+    if kind == "dots":
+        mark = f'<circle cx="{left + 12}" cy="{y}" r="3.5" fill="{colour}"/>'
+    else:
+        dashed = ' stroke-dasharray="6 4"' if kind == "level" else ""
+        mark = f'<path d="M{left} {y}h24" stroke="{colour}" stroke-width="2"{dashed}/>'
+    return [mark, text(left + 32, y + 4, name)]
 
 
 def chart(panels: Sequence[Sequence[Panel]], title: str) -> str:
     """Return panels, row by row, as one SVG."""
     is_small = len(panels) * len(panels[0]) > 1
     width, height = (SMALL_WIDTH, SMALL_HEIGHT) if is_small else (WIDTH, HEIGHT)
-    step_x, step_y = width + LEFT + 6, height + GAP + 16
+    step_x, step_y = width + LEFT + 6, height + GAP
     whole_width = step_x * len(panels[0]) + 24
-    whole_height = TOP + step_y * len(panels) + BELOW
+    first = panels[0][0]
+    entries = first.legend_rows(int(whole_width - LEFT) // LEGEND_WIDTH) if is_small else []
+    whole_height = TOP + step_y * len(panels) + BELOW + 20 * len(entries)
     parts = [svg_begin(whole_width, whole_height), text(LEFT, 20, title, style='font-size="15"')]
     for row, line in enumerate(panels):
         for column, panel in enumerate(line):
             x, y = LEFT + column * step_x, TOP + row * step_y + 6
             parts += panel.drawn(x, y, width, height, is_small)
-    first = panels[0][0]
     middle = TOP + (step_y * len(panels) - GAP) / 2
-    parts.append(text(LEFT + (whole_width - LEFT - 30) / 2, whole_height - 14, first.x_label, "middle"))
+    label_y = TOP + step_y * len(panels) + 6
+    parts.append(text(LEFT + (whole_width - LEFT - 30) / 2, label_y, first.x_label, "middle"))
     parts.append(text(14, middle, first.y_label, "middle", f'transform="rotate(-90 14 {middle:g})"'))
-    if is_small:
-        parts += first._legend_at(LEFT, whole_height - 34)[:2]  # noqa: SLF001  the same in all panels
+    for row, line_of_entries in enumerate(entries):
+        for column, entry in enumerate(line_of_entries):
+            parts += legend_entry(*entry, LEFT + column * LEGEND_WIDTH, label_y + 22 + 20 * row)
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -23,10 +23,13 @@ def write_figures(out: Path, pairs: Pairs, folder: Path, results: Sequence[Judge
     points = [point for point in points if point[1].sites]
     if not points:
         return []
-    drawn = {"front.svg": front_figure(points), "sizes.svg": size_figure(points)}
-    if len({point[0].configuration.reference for point in points}) > 1:
+    # Sites that are looked for in another way are others: only their own figure shows them side by side.
+    reference = points[0][0].configuration.reference
+    first = [point for point in points if point[0].configuration.reference == reference]
+    drawn = {"front.svg": front_figure(first), "sizes.svg": size_figure(first)}
+    if len(first) < len(points):
         drawn["references.svg"] = reference_figure(points)
-    chosen = [point for _, point in operating_points(points)]
+    chosen = [point for _, point in operating_points(first)]
     if chosen:
         drawn["regions.svg"] = region_figure(pairs, folder, chosen[::-1])
     paths = []
@@ -83,9 +86,7 @@ def _panel(points: Sequence[Point], title: str = "") -> Panel:
 
 def front_figure(points: Sequence[Point]) -> str:
     """Draw detection rate and efficiency of every configuration, figure 5a."""
-    first = points[0][0].configuration.reference
-    same = [point for point in points if point[0].configuration.reference == first]
-    return chart([[_panel(same)]], "Detection rate and efficiency (eqs. 4 and 5)")
+    return chart([[_panel(points)]], "Detection rate and efficiency (eqs. 4 and 5)")
 
 
 def reference_figure(points: Sequence[Point]) -> str:
