@@ -87,9 +87,12 @@ def configurations(
     problems: list[str] = []
     axes = [_axis(text, "--grid", problems) for text in grid]
     reference_axes = [_axis(text, "--reference", problems) for text in reference]
-    for key in (key for axis in axes for key, _ in next(iter(axis), ())):
-        if not key.startswith(SWEPT):
-            problems.append(f"--grid {key}: is not swept; expected a key of [detect] or [regions]")
+    problems += [
+        f"--grid {key}: is not swept; expected a key of [detect] or [regions]"
+        for axis in axes
+        for key, _ in next(iter(axis), ())
+        if not key.startswith(SWEPT)
+    ]
     for which, some in (("--grid", axes), ("--reference", reference_axes)):
         keys = [key for axis in some for key, _ in next(iter(axis), ())]
         problems += [f"{which} {key}: comes twice" for key in sorted({k for k in keys if keys.count(k) > 1})]

@@ -41,7 +41,7 @@ def judged(folder: str, configuration: Configuration) -> list[TileScore]:
     detector = plugins.build("detector", config.detect.detector, with_one_thread(config))
     scores = []
     for tile in pairs.tiles:
-        sites = _sites(folder, tile, configuration.reference)
+        sites = sites_of(folder, tile, configuration.reference)
         scores.append(judged_tile(pairs, tile, configuration, config, detector, sites))
     return scores
 
@@ -99,7 +99,7 @@ def reference_options(config: Config, given: Setting) -> dict[str, Any]:
 
 
 def with_one_thread(config: Config) -> Mapping[str, Any]:
-    """Return the detector's options; processes work side by side, threads of each would only be in the way."""
+    """Return the detector's options; processes work side by side, each with one thread."""
     more = {"threads": 1} if config.detect.detector == REFERENCE_DETECTOR else {}
     return {**config.detect.options, **more}
 
@@ -110,7 +110,8 @@ def _opened(folder: str) -> Pairs:
 
 
 @lru_cache(maxsize=4096)
-def _sites(folder: str, tile: str, reference: Setting) -> Sites:
+def sites_of(folder: str, tile: str, reference: Setting) -> Sites:
+    """Return the reference sites of a tile."""
     pairs = _opened(folder)
     detector = plugins.build("detector", REFERENCE_DETECTOR, reference_options(pairs.config, reference))
     image = pairs.analysis(tile)

@@ -112,7 +112,7 @@ def _clusters(found: Found) -> Sequence[NDArray[np.int64]]:
     """Return the pixels (n, 2) of each cluster: row, column."""
     if found.pieces is None:
         return [
-            np.argwhere(np.ones((height, width), np.bool_)) + (top, left)
+            np.argwhere(np.ones((height, width), np.bool_)) + np.array([top, left])
             for left, top, width, height in found.pois.boxes_px.tolist()
         ]
     row, first, last, cluster = found.pieces

@@ -75,11 +75,13 @@ def pick(results: Sequence[Judged], goals: Sequence[Goal]) -> Picked:
         if not known:
             problems.append(f"--pick: {goal.figure} is not known, as the pairs show no site")
             continue
+        if any(goal.is_met(entry.measures) for entry in judged):
+            continue
         best = max(known) if goal.comparison == ">=" else min(known)
         text = f"{goal.figure}{goal.comparison}{goal.bound:g}"
         problems.append(f"--pick {text}: the best of {len(results)} configurations has {best:.4g}")
-    if len(goals) > 1 and any(goal.is_met(entry.measures) for entry in judged for goal in goals):
-        problems.append("--pick: no configuration meets all of this at once")
+    if not problems:
+        problems.append(f"--pick: none of {len(results)} configurations reaches all of this at once")
     raise ConfigError(*problems)
 
 

@@ -16,8 +16,8 @@ Row = dict[str, Any]
 
 
 def size_names() -> list[str]:
-    """Name the bins of cluster sizes, such as "5-9"."""
-    ends = [*(f"-{after - 1}" for after in SIZE_BINS_PX[1:]), " and more"]
+    """Name the bins of cluster sizes, such as "5-9" and "200+"."""
+    ends = [*(f"-{after - 1}" for after in SIZE_BINS_PX[1:]), "+"]
     return [f"{first}{end}" for first, end in zip(SIZE_BINS_PX, ends, strict=True)]
 
 
