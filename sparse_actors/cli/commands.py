@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .evaluation_commands import pairs, sweep
+from .evaluation_commands import pairs, sweep, train_detector
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
 from .spectra_commands import learn, train_app
 
@@ -228,3 +228,4 @@ app.command()(pairs)
 app.command()(sweep)
 app.command()(learn)
 app.add_typer(train_app, name="train")
+train_app.command("detector")(train_detector)

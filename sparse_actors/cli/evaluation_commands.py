@@ -138,3 +138,34 @@ def sweep(
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         if as_json:
             print_json(data, **{**found, "rows": rows_as_json(found["rows"])})
+
+
+def train_detector(
+    folder: Annotated[
+        Path, typer.Argument(metavar="PAIRS", exists=True, file_okay=False, help="Folder of pairs.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Scorer to write, .onnx, for detect.options.model.")
+    ],
+    fast: Annotated[
+        str | None,
+        typer.Option(metavar="WxH@NS", help="Which fast setting, where the pairs have several."),
+    ] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="What a site is, e.g. threshold=55; as configured."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random; kept with the result.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there under this name.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train what the detector `candidates` goes by, from pairs; needs the packages of sparse-actors[train].
+
+    A model card is written beside it: trained on what, judged on what.
+    """
+    with reported(as_json) as data:
+        from .train_detector import detector_trained
+
+        found = detector_trained(folder, out, fast, reference or (), seed, force)
+        if as_json:
+            print_json(data, **found)

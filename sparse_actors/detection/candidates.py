@@ -1,7 +1,7 @@
 """Candidates in a fast image, the local minima, and what surrounds each of them, in numbers.
 
-A site is often so small that the beam of a fast scan meets its edge only; no threshold on the grey value tells
-it from an etch pit then. What surrounds the minimum does better: its depth against rings around it, its
+A site is often so small that the beam of a fast scan meets its edge only; no threshold on the grey value
+tells it from an etch pit then. What surrounds the minimum does better: its depth against rings around it, its
 curvature and extent, the brightness of its rim, the texture it lies in, and how many others are near.
 
 Everything depends on pixels within REACH_PX of the candidate only, and on nothing that changes with where the
@@ -28,6 +28,7 @@ _ALIKE_GREY = 10
 
 FEATURES = (
     "value",
+    "depth",
     "lowest_between",
     "second",
     *(f"ring_{n}_mean" for n in range(len(RINGS_PX))),
@@ -56,7 +57,9 @@ FEATURES = (
         if row or column
     ),
 )
-"""Names of the columns; all but `value` and the blob's size are differences, in grey levels of 0-255."""
+"""Names of the columns. `value` is a grey level of 0-255, others are differences of such, or fast pixels."""
+DEPTH = FEATURES.index("depth")
+"""How much darker than the mean of the window."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +123,7 @@ def _is_minimum(grey: Any, row: int, column: int) -> bool:
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _lowest_between(grey: Any, row: int, column: int) -> float:
+def _lowest_between(grey: Any, row: int, column: int) -> Any:
     """Lowest point of the parabolas through a minimum and its neighbours, in x and in y added up."""
     value = grey[row, column]
     drop = np.float32(0.0)
@@ -199,21 +202,27 @@ def _describe(grey: Any, places: Any, rings: Any, features: Any, boxes: Any) -> 
                         low[ring] = min(low[ring], other)
                         high[ring] = max(high[ring], other)
                         break
-                if other <= value + _ALIKE_GREY and distance > 1.5 and _is_minimum(grey, row + dr, column + dc):
+                if (
+                    other <= value + _ALIKE_GREY
+                    and distance > 1.5
+                    and _is_minimum(grey, row + dr, column + dc)
+                ):
                     darker += 1
                     nearest = min(nearest, distance)
         k = 0
+        wide = float(side * side)
+        lowest = _lowest_between(grey, row, column)
         out[k] = value
-        out[k + 1] = _lowest_between(grey, row, column) - value
-        out[k + 2] = second - value
-        k += 3
+        out[k + 1] = wide_sum / wide + value - lowest
+        out[k + 2] = lowest - value
+        out[k + 3] = second - value
+        k += 4
         for ring in range(n_rings):
             out[k + ring] = total[ring] / count[ring]
             out[k + n_rings + ring] = low[ring] - value
             out[k + 2 * n_rings + ring] = high[ring] - value
         k += 3 * n_rings
         out[k] = np.sqrt(max(near_square / near_count - (near_sum / near_count) ** 2, 0.0))
-        wide = float(side * side)
         out[k + 1] = np.sqrt(max(wide_square / wide - (wide_sum / wide) ** 2, 0.0))
         ordered = np.sort(window)
         middle = ordered[len(ordered) // 2]
