@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .evaluation_commands import pairs, sweep, train_detector
+from .evaluation_commands import codesign, pairs, sweep, train_detector
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
 from .spectra_commands import learn, train_app
 
@@ -91,6 +91,7 @@ def check(
 
         from rich.console import Console
 
+        from sparse_actors.codesign_record import advice as advice_of
         from sparse_actors.config import load_config
         from sparse_actors.instrument_times import read_times, times_folder
 
@@ -110,6 +111,8 @@ def check(
         maps = None if eds is None else predict_maps(settings, eds)
         has_survey = eds is None or eds.where == "regions"
         warned = warnings(settings, prediction, has_survey, maps.costs[-1].disk_bytes if maps else 0)
+        if has_survey and (said := advice_of(times_folder(os.environ), settings)) is not None:
+            warned.append(said)
         if eds is not None and maps is not None:
             warned += map_warnings(settings, eds, maps)
         found = {}
@@ -226,6 +229,7 @@ def show(
 
 app.command()(pairs)
 app.command()(sweep)
+app.command()(codesign)
 app.command()(learn)
 app.add_typer(train_app, name="train")
 train_app.command("detector")(train_detector)

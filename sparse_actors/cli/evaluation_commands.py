@@ -169,3 +169,36 @@ def train_detector(
         found = detector_trained(folder, out, fast, reference or (), seed, force)
         if as_json:
             print_json(data, **found)
+
+
+def codesign(
+    folder: Annotated[
+        Path, typer.Argument(metavar="PAIRS", exists=True, file_okay=False, help="Folder of pairs.")
+    ],
+    recall: Annotated[float, typer.Option(help="Share of the sites to be found.")] = 0.99,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Configuration to change; by default one is written to PAIRS.",
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Local processes; 0: one for every core.")] = 0,
+    engine: Annotated[
+        str, typer.Option(metavar="local|dask://HOST:PORT", help="Where to compute.")
+    ] = "local",
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulated noise.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Choose pitch and dwell time of the fast scan together, for the least total time at a recall.
+
+    Noise and sweep are measured on the pairs; fast scans are simulated from their analysis images.
+    """
+    with reported(as_json) as data:
+        from .codesign import codesign_shown
+
+        found = codesign_shown(folder, recall, into, engine, jobs, seed)
+        if as_json:
+            print_json(data, **found)

@@ -131,6 +131,7 @@ def sampled(
     """
     row, column = corner
     values: NDArray[Any]
+    there: NDArray[Any]
     grey = grey_of(analysis)
     if sweeps and scale > 1:
         taken = len(grey[0]) // scale * scale
