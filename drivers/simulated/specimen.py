@@ -28,6 +28,7 @@ VOIDS, CRACKS = 180.0, 18.0
 """Drawn per block; those at a place where no damage forms are dropped."""
 SHADOWS, ETCH_PITS, CARBIDES = 420.0, 2700.0, 900.0
 """Per block."""
+SHADOW_DEPTH = 0.34
 
 # Columns of the table of objects: centre, half length and direction of the middle line, radius
 # about it, depth of the dip (1 = black), softness of the edge, brightness of the rim; in um, rad, 1;
@@ -77,9 +78,12 @@ class Specimen:
         Any integer.
     damage
         Number of voids and cracks relative to the twin of the DP800 case.
+    shadow_depth
+        Of the darkest shadow, 1 being black: deep ones look like damage to a fast scan.
     """
 
-    def __init__(self, seed: int, damage: float = 1.0) -> None:
+    def __init__(self, seed: int, damage: float = 1.0, shadow_depth: float = SHADOW_DEPTH) -> None:
+        self._shadow_depth = shadow_depth
         self._seed = seed
         self._damage = damage
         self._key = key_of(seed)
@@ -173,7 +177,9 @@ class Specimen:
         at = scattered(SHADOWS)
         n = len(at)
         length, angle, radius = uniform(0, 1, n), normal(0, 0.4, n), uniform(0.1, 0.4, n)
-        shadows = _objects(at, length, angle, radius, uniform(0.08, 0.34, n), soft=uniform(0.15, 0.4, n))
+        shadows = _objects(
+            at, length, angle, radius, uniform(0.08, self._shadow_depth, n), soft=uniform(0.15, 0.4, n)
+        )
 
         at = scattered(ETCH_PITS)
         n = len(at)
