@@ -2,7 +2,7 @@
 
 The twin is the simulated specimen. Both scans of a tile sample it at points; between them the specimen drifts
 by up to 2.5 px. Grey values have a variance of k * value / dwell + 0.36, with k such that at grey 100 and 32 us
-the standard deviation is the noise asked for; the analysis scan has that noise too.
+the standard deviation is the noise asked for. The analysis scan has that noise too.
 """
 
 from __future__ import annotations

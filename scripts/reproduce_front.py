@@ -1,7 +1,7 @@
 """What is found against what it costs: the paper's pipeline and ours, on tiles of the twin.
 
-Every tile is judged at an operating point that was chosen on other tiles: they are dealt into FOLDS parts,
-and for each part the parameters are those with the least time among those that reach the recall on the others.
+Every tile is judged at an operating point that was chosen on other tiles: they are dealt into FOLDS parts, and
+for each part the parameters are the fastest of those that reach the recall on the others.
 """
 
 from __future__ import annotations

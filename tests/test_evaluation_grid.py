@@ -64,5 +64,5 @@ def test_what_cannot_be_read_is_named(grid: str, says: str) -> None:
 
 
 def test_a_key_of_two_axes_is_refused() -> None:
-    with pytest.raises(ConfigError, match="detect.options.threshold: comes twice"):
+    with pytest.raises(ConfigError, match=r"detect\.options\.threshold: comes twice"):
         configurations(FAST, ["detect.options.threshold=1", "detect.options.threshold=2"])

@@ -60,7 +60,7 @@ class SimulatedMicroscope(SimulatedColumn):
     tilt_deg
         Slope of the specimen along stage x and y: the working distance in focus changes with it.
     probe_nm
-        Standard deviation of the focused beam; a wide one blurs small features and makes coarse scans see them.
+        Standard deviation of the focused beam; a wide one blurs small features, and coarse scans see them.
     pixel_type
         uint8, or uint16 with grey values 257 times as large.
     has_mask_scan
