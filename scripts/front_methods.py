@@ -6,12 +6,12 @@ from the most careful to the most eager. To add one, add an entry to `methods`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
-from front_tiles import PAPER_NOISE, FastScan
+from front_tiles import FastScan
 
 from sparse_actors.contracts.detector import Pois
 from sparse_actors.detection.threshold_dbscan import ThresholdDbscan
@@ -47,52 +47,52 @@ def methods(quick: bool) -> dict[str, Method]:
         "paper-2-13-same-fast-scan": Method(
             PAPER_SCAN,
             by_clusters,
-            clusters(quick, pairs=((2, 13),)),
+            clusters(quick),
             around,
             {"eps_px": 2.0, "min_points": 13},
         ),
         "free-windows-same-fast-scan": Method(PAPER_SCAN, by_clusters, clusters(quick), freely),
         "fitted-windows-same-fast-scan": Method(PAPER_SCAN, by_clusters, clusters(quick), fitted),
     }
-    for noise in (1.0, 2.0, 5.0):
-        for name, scale, dwell_ns in CO_DESIGN:
-            scan, pairs = FastScan(scale, dwell_ns, noise), ((1, 5),) if scale > 1 else ((1, 5), (2, 10))
-            tried = clusters(quick, pairs=pairs, smoothing=SMOOTHING[name])
-            if name in ("half-pitch-8us", "full-pitch-2us"):
-                found[f"{name}-noise-{noise:g}"] = Method(scan, by_clusters, tried, around)
+    for noise in NOISES_GREY:
+        for name, scan_of, smoothing in CO_DESIGN:
+            scan = scan_of(noise)
+            tried = clusters(quick, CO_DESIGN_THRESHOLDS, ((1, 5),), smoothing)
+            found[f"{name}-noise-{noise:g}"] = Method(scan, by_clusters, tried, around)
             found[f"{name}-fitted-windows-noise-{noise:g}"] = Method(scan, by_clusters, tried, fitted)
     return found
 
 
-CO_DESIGN = (
-    ("half-pitch-8us", 2, 8_000.0),
-    ("half-pitch-2us", 2, 2_000.0),
-    ("full-pitch-2us", 1, 2_000.0),
-    ("full-pitch-0.5us", 1, 500.0),
+def methods_for_samples() -> dict[str, Method]:
+    """Return the methods that images allow whose fast scans are sampled from them: all of coarser pitch."""
+    found = {name: method for name, method in methods(False).items() if method.scan.scale > 1}
+    return {name: method for name, method in found.items() if "noise" not in name or name.endswith("-2")}
+
+
+NOISES_GREY = (1.0, 2.0, 5.0)
+CO_DESIGN: tuple[tuple[str, Callable[[float], FastScan], tuple[float, ...]], ...] = (
+    ("half-pitch-8us", partial(FastScan, 2, 8_000.0), (0.0,)),
+    ("full-pitch-2us", partial(FastScan, 1, 2_000.0), (0.7,)),
+    ("full-pitch-0.5us", partial(FastScan, 1, 500.0), (0.7, 1.2)),
 )
-"""Fast scans of 1/16 and of 1/64 of the analysis scan."""
-SMOOTHING = {
-    "half-pitch-8us": (0.0,),
-    "half-pitch-2us": (0.0, 0.5),
-    "full-pitch-2us": (0.7, 1.2),
-    "full-pitch-0.5us": (0.7, 1.2),
-}
-"""Standard deviations in fast pixels; the more pixels share the dose, the more of them are averaged."""
+"""Fast scans of 1/16 and of 1/64 of the analysis scan, and standard deviations (fast pixels) of a blur: the
+more pixels share the dose, the more of them are averaged."""
+CO_DESIGN_THRESHOLDS = range(49, 86, 2)
+THRESHOLDS = range(45, 100, 2)
 PAPER_PAIRS = ((1, 4), (1, 5), (2, 10), (2, 13))
 
 
 def clusters(
     quick: bool,
-    *,
+    thresholds: range = THRESHOLDS,
     pairs: tuple[tuple[int, int], ...] = PAPER_PAIRS,
     smoothing: tuple[float, ...] = (0.0,),
 ) -> tuple[tuple[Parameters, ...], ...]:
     """Return the parameters of the paper's detector: a family for each eps, n_min and smoothing."""
-    thresholds = range(45, 100, 6 if quick else 2)
     return tuple(
         tuple(
             {"threshold": float(threshold), "eps_px": float(eps), "min_points": n, "smoothing_px": smooth}
-            for threshold in thresholds
+            for threshold in (thresholds[::4] if quick else thresholds)
         )
         for eps, n in pairs
         for smooth in smoothing
@@ -122,8 +122,3 @@ def freely(pois: Pois, field_px: tuple[int, int]) -> Boxes:
 def fitted(pois: Pois, field_px: tuple[int, int]) -> Boxes:
     """Give each cluster a window of its own size, with a margin."""
     return regions_covering(pois, (1, 1), field_px, FITTED_MARGIN_PX)
-
-
-def scans_of(names: dict[str, Method]) -> Iterator[float]:
-    """Yield each noise level that some method has."""
-    yield from sorted({method.scan.noise_grey for method in names.values()} | {PAPER_NOISE})

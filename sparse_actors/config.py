@@ -185,7 +185,7 @@ class PairsTable(Table):
     tiles: int | None = Field(default=None, ge=1, le=1_000_000)
     """how many tiles, drawn at random by run.seed; left out, 10 or all that there are"""
     at: tuple[Annotated[str, Field(pattern=r"^r[0-9]{3,}c[0-9]{3,}$")], ...] = ()
-    """these tiles instead, by name, such as ["r000c003", "r002c001"]"""
+    """these tiles in place of random ones, by name, such as ["r000c003", "r002c001"]"""
     fast: tuple[ScanTable, ...] = ()
     """fast settings to compare, each with size_px and dwell_ns; left out, scan.fast alone"""
 

@@ -254,8 +254,6 @@ def _pairs(config: Config) -> Iterator[str]:
             yield f"pairs.at: there is no tile {name!r}; they are named {tiles[0]} to {tiles[-1]}"
     if len(set(config.pairs.at)) < len(config.pairs.at):
         yield "pairs.at: a tile comes twice; give each once"
-    if config.pairs.at and config.pairs.tiles is not None:
-        yield "pairs.tiles: counts tiles drawn at random, pairs.at names them; give one of them"
     if (config.pairs.tiles or 1) > len(tiles):
         yield f"pairs.tiles = {config.pairs.tiles}: the panorama has {len(tiles)}"
 

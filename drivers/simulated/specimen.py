@@ -28,6 +28,7 @@ VOIDS, CRACKS = 180.0, 18.0
 """Drawn per block; those at a place where no damage forms are dropped."""
 SHADOWS, ETCH_PITS, CARBIDES = 420.0, 2700.0, 900.0
 """Per block."""
+PIT_PX = 1.3
 
 # Columns of the table of objects: centre, half length and direction of the middle line, radius
 # about it, depth of the dip (1 = black), softness of the edge, brightness of the rim; in um, rad, 1;
@@ -77,9 +78,17 @@ class Specimen:
         Any integer.
     damage
         Number of voids and cracks relative to the twin of the DP800 case.
+    artefacts
+        Number of shadows and etch pits, which look like damage to a fast scan, relative to the same.
+    pit_px
+        Radius of the largest etch pits, pixels of 33 nm.
     """
 
-    def __init__(self, seed: int, damage: float = 1.0) -> None:
+    def __init__(
+        self, seed: int, damage: float = 1.0, artefacts: float = 1.0, pit_px: float = PIT_PX
+    ) -> None:
+        self._artefacts = artefacts
+        self._pit_px = pit_px
         self._seed = seed
         self._damage = damage
         self._key = key_of(seed)
@@ -170,14 +179,14 @@ class Specimen:
         angle, depth, rim = normal(math.pi / 2, 0.5, n), uniform(0.8, 0.95, n), uniform(10, 30, n)
         cracks = _objects(at, length, angle, radius, depth, rim=rim, phase=VOID)
 
-        at = scattered(SHADOWS)
+        at = scattered(SHADOWS * self._artefacts)
         n = len(at)
         length, angle, radius = uniform(0, 1, n), normal(0, 0.4, n), uniform(0.1, 0.4, n)
         shadows = _objects(at, length, angle, radius, uniform(0.08, 0.34, n), soft=uniform(0.15, 0.4, n))
 
-        at = scattered(ETCH_PITS)
+        at = scattered(ETCH_PITS * self._artefacts)
         n = len(at)
-        pits = _objects(at, 0.0, 0.0, uniform(0.5, 1.3, n) * PX_UM, uniform(0.15, 0.62, n))
+        pits = _objects(at, 0.0, 0.0, uniform(0.5, self._pit_px, n) * PX_UM, uniform(0.15, 0.62, n))
 
         at = scattered(CARBIDES)
         n = len(at)

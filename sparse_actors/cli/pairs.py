@@ -53,7 +53,7 @@ def pairs_config(file: Path, overrides: Sequence[str], tiles: str | None, fast: 
     more = list(overrides)
     if tiles is not None:
         names = [name.strip() for name in tiles.split(",")]
-        more.append(f"pairs.tiles={names[0]}" if names[0].isdigit() else f"pairs.at={names}")
+        more += [f"pairs.tiles={names[0]}", "pairs.at=[]"] if names[0].isdigit() else [f"pairs.at={names}"]
     if fast:
         more.append(f"pairs.fast=[{', '.join(_table(text) for text in fast)}]")
     return load_config(file, more).for_pairs()

@@ -85,7 +85,7 @@ class PairFiles:
 
     def analysis(self, tile: str) -> NDArray[Any]:
         """Return the image, cut to what the coarsest fast setting covers."""
-        image = _picture(self.files[tile])
+        image = picture(self.files[tile])
         coarsest = math.lcm(*(self._scale(setting) for setting in self.settings))
         rows, columns = (n // coarsest * coarsest for n in image.shape)
         if not (rows and columns):
@@ -97,7 +97,7 @@ class PairFiles:
     def fast(self, tile: str, setting: Imaging) -> NDArray[Any]:
         """Return the recorded or sampled image."""
         if self.fast_files:
-            return _picture(self.fast_files[tile][setting.size_px])
+            return picture(self.fast_files[tile][setting.size_px])
         image, scale = self.analysis(tile), self._scale(setting)
         # Where the scale is even, the centre of a fast pixel lies on a corner: the pixel right and below.
         sampled = image[scale // 2 :: scale, scale // 2 :: scale]
@@ -226,7 +226,7 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _picture(path: Path) -> NDArray[Any]:
+def picture(path: Path) -> NDArray[Any]:
     """Read a grey image of uint8 or uint16; colours are weighted to grey."""
     try:
         image: Any = tifffile.imread(path) if path.suffix.lower().startswith(".tif") else _decoded(path)
