@@ -128,6 +128,15 @@ def _pairs_plan(survey: SurveyPlan, pairs: PairsTable) -> PairsPlan:
     return PairsPlan(**given | changed, more_fast=tuple(others), chosen=chosen)
 
 
+def _models(config: Config) -> tuple[str, ...]:
+    """Return the files that a detector which was trained says it goes by, with their hashes."""
+    detector = plugins.load("detector", config.detect.detector)
+    if not hasattr(detector, "model_files") or config.pairs is not None:
+        return ()
+    files = detector.model_files(**config.detect.options)
+    return tuple(f"{config.detect.detector}: {name}, sha256 {digest}" for name, digest in files.items())
+
+
 def run_survey(
     config: Config,
     *,
@@ -207,6 +216,7 @@ def run_survey(
             seed=config.run.seed,
             version=VERSION,
             config_toml=config.to_toml(),
+            models=_models(config),
         )
         journal.append(started)
         journal.sync()

@@ -1,4 +1,4 @@
-"""The last co-design for an instrument and its analysis scan: `check` says what another fast scan saves.
+"""The last co-design of an instrument: `check` says from it what another fast scan saves.
 
 A small JSON file beside what is learnt of the instrument's times.
 """
@@ -54,9 +54,9 @@ def advice(folder: Path | None, config: Config) -> str | None:
         and dwell_ns >= config.analysis.dwell_ns / 2
     ):
         return (
-            f"scan.fast {width} x {height} at {dwell_ns:g} ns: {config.scale} analysis pixels apart and long "
-            "on each; smaller steps and a shorter dwell time may find more in less time: `sparse-actors pairs` "
-            "and `sparse-actors codesign` tell by how much"
+            f"scan.fast {width} x {height} at {dwell_ns:g} ns: {config.scale} analysis pixels apart and "
+            "long on each; smaller steps and a shorter dwell time may find more in less time: "
+            "`sparse-actors pairs` and `sparse-actors codesign` tell by how much"
         )
     return None
 

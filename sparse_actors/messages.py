@@ -58,6 +58,8 @@ class RunStarted(Message):
     version: str
     config_toml: str
     """The configuration as resolved."""
+    models: tuple[str, ...] = ()
+    """Trained models that the detector goes by, each with the SHA-256 of its file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,16 +32,20 @@ from .measures import Measures, TileScore, measures
 from .pairs import Pairs, open_pairs
 from .sampled_scans import sampled
 
-SCALES = (1, 2, 3, 4, 6, 8)
+SCALES = (1, 2, 3, 4, 6)
 DWELL_SHARES = (1.0, 0.25, 1 / 16, 1 / 64, 1 / 256)
 MOST_SHARE = 0.13
 """Fast scans that take more of the conventional time are not considered."""
 MOST_DWELL = 0.25
-THRESHOLD_STEPS = (-4, 0, 4, 8, 12, 16, 20, 25, 30, 36, 44)
+MOST_NOISE_GREY = 25.0
+"""Noisier fast scans, at grey 100, are not considered."""
+THRESHOLD_STEPS = (0, 5, 10, 15, 20, 26, 34, 44)
 """Grey levels from the threshold of the reference towards the surroundings."""
-SMOOTHING_PX = (0.0, 0.7, 1.2)
+QUIET_GREY, SMOOTHING_PX = 4.0, (0.7, 1.2)
+"""Fast images with more noise than that are smoothed before the threshold, by standard deviations in fast px."""
 FOLDS = 5
-MOST_RESCANNED = 0.9
+MOST_RESCANNED = 0.5
+"""Eager options are not followed further on a tile once so much of it is rescanned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +109,7 @@ def codesign(
     if len(pairs.tiles) < 2:
         raise ConfigError(f"pairs of {len(pairs.tiles)} tile: expected at least 2, one to judge by")
     instrument = estimated(pairs)
-    settings = considered(pairs)
+    settings = considered(pairs, instrument)
     scores: dict[tuple[Imaging, int], list[TileScore]] = {}
     with engine(engine_name, jobs) as executor:
         futures = [
@@ -117,7 +121,6 @@ def codesign(
                 scores.setdefault(key, []).append(entry)
             on_progress(done, len(futures))
     rows, missed = [], []
-    sets = option_sets(pairs.config)
     for setting in settings:
         # Options that rescanned nearly all of some tile were not followed there, and are out.
         tried = {
@@ -125,6 +128,7 @@ def codesign(
             for (its, number), entries in scores.items()
             if its == setting and len(entries) == len(pairs.tiles)
         }
+        sets = option_sets(pairs.config, instrument.noise.sigma(100, setting.dwell_ns))
         row = _row(setting, tried, sets, recall, pairs.config, seed)
         if row is None:
             missed.append(setting)
@@ -136,10 +140,11 @@ def codesign(
     return Design(instrument, tuple(rows), tuple(missed))
 
 
-def considered(pairs: Pairs) -> tuple[Imaging, ...]:
-    """Return the fast scans that are tried: those of the pairs' configuration among them."""
+def considered(pairs: Pairs, instrument: Instrument) -> tuple[Imaging, ...]:
+    """Return the fast scans that are tried, the configured one among them."""
     config = pairs.config
     width, height = config.analysis.size_px
+    least_ns = _least_dwell_ns(config)
     found: dict[Imaging, None] = {}
     for scale in SCALES:
         if width % scale or height % scale:
@@ -147,7 +152,8 @@ def considered(pairs: Pairs) -> tuple[Imaging, ...]:
         for share in DWELL_SHARES:
             size, dwell = (width // scale, height // scale), config.analysis.dwell_ns * share
             is_apart = scale > 2 or share <= MOST_DWELL
-            if share / scale**2 <= MOST_SHARE and is_apart and dwell >= _least_dwell_ns(config):
+            is_quiet = instrument.noise.sigma(100, dwell) <= MOST_NOISE_GREY
+            if share / scale**2 <= MOST_SHARE and is_apart and is_quiet and dwell >= least_ns:
                 found[Imaging(size, dwell)] = None
     found[config.fast] = None
     return tuple(found)
@@ -162,14 +168,14 @@ def _least_dwell_ns(config: Config) -> float:
         return ScanLimits().dwell_min_ns
 
 
-def option_sets(config: Config) -> tuple[dict[str, Any], ...]:
+def option_sets(config: Config, noise_grey: float) -> tuple[dict[str, Any], ...]:
     """Return the detector options that are tried: for each smoothing the careful ones before the eager."""
     own = reference_options(config, ())
     threshold = float(own.get("threshold", 55.0))
     sign = -1 if own.get("polarity") == "bright" else 1
     return tuple(
         {"threshold": threshold + sign * step, "smoothing_px": smoothing}
-        for smoothing in SMOOTHING_PX
+        for smoothing in (SMOOTHING_PX if noise_grey > QUIET_GREY else (0.0,))
         for step in THRESHOLD_STEPS
     )
 
@@ -220,7 +226,9 @@ def tile_scores(
     found: dict[tuple[Imaging, int], TileScore] = {}
     for setting in settings:
         full: set[float] = set()
-        for number, options in enumerate(option_sets(pairs.config)):
+        for number, options in enumerate(
+            option_sets(pairs.config, instrument.noise.sigma(100, setting.dwell_ns))
+        ):
             if options["smoothing_px"] in full:
                 continue
             entry = _scored(simulated, tile, setting, options, sites)
