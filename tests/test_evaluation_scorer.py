@@ -10,11 +10,12 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from sparse_actors.cli import app
+from sparse_actors.cli.commands import app
 from sparse_actors.config import parse_config
 from sparse_actors.detection.scored_candidates import ScoredCandidates
 from sparse_actors.detection.scorer import KEY, Scorer, ScorerFacts
 from sparse_actors.errors import ConfigError
+from sparse_actors.evaluation import scorer_training
 from sparse_actors.evaluation.pair_files import collect
 from sparse_actors.evaluation.scorer_training import save, train_scorer
 from sparse_actors.evaluation.tree_ensemble import onnx_bytes
@@ -72,7 +73,14 @@ def pairs(pairs_of):
 
 
 @pytest.fixture(scope="module")
-def trained(pairs):
+def few_trees():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scorer_training, "TREES", 40)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(pairs, few_trees):
     return train_scorer(pairs, pairs.settings[0], seed=3)
 
 
@@ -167,7 +175,7 @@ def test_facts_of_another_kind_are_refused():
             ScorerFacts.from_json(text)
 
 
-def test_the_command(pairs, tmp_path):
+def test_the_command(pairs, few_trees, tmp_path):
     out = tmp_path / "models" / "scorer.onnx"
     command = ["train", "detector", str(pairs.folder), "--out", str(out), "--json"]
     result = CliRunner().invoke(app, command)

@@ -42,7 +42,7 @@ MOST_NOISE_GREY = 25.0
 THRESHOLD_STEPS = (0, 5, 10, 15, 20, 26, 34, 44)
 """Grey levels from the threshold of the reference towards the surroundings."""
 QUIET_GREY, SMOOTHING_PX = 4.0, (0.7, 1.2)
-"""Fast images with more noise than that are smoothed before the threshold, by standard deviations in fast px."""
+"""Fast images with more noise are smoothed before the threshold, by these standard deviations in fast px."""
 FOLDS = 5
 MOST_RESCANNED = 0.5
 """Eager options are not followed further on a tile once so much of it is rescanned."""
@@ -182,31 +182,33 @@ def option_sets(config: Config, noise_grey: float) -> tuple[dict[str, Any], ...]
 
 @dataclass(frozen=True, slots=True)
 class _Simulated:
-    """Pairs with other fast images than were scanned; all else is theirs."""
+    """Pairs with another fast image than was scanned; all else is theirs."""
 
     pairs: Pairs
-    instrument: Instrument
-    seed: int
+    image: NDArray[Any]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.pairs, name)
 
     def fast(self, tile: str, setting: Imaging) -> NDArray[Any]:
-        """Return a simulated fast image."""
-        analysis = self.pairs.analysis(tile)
-        scale = self.pairs.config.analysis.size_px[0] // setting.size_px[0]
-        key = [self.seed, *tile.encode(), scale, round(setting.dwell_ns)]
-        random = np.random.default_rng(key)
-        rows, columns = (n // scale * scale for n in analysis.shape)
-        return sampled(
-            analysis[:rows, :columns],
-            scale,
-            (scale // 2, scale // 2),
-            setting.dwell_ns,
-            self.instrument.noise,
-            sweeps=self.instrument.sweeps,
-            random=random,
-        )
+        """Return the simulated image."""
+        return self.image
+
+
+def simulated(
+    analysis: NDArray[Any], scale: int, dwell_ns: float, instrument: Instrument, seed: Sequence[int]
+) -> NDArray[Any]:
+    """Return the fast image that the instrument would show of what an analysis image shows."""
+    rows, columns = (n // scale * scale for n in analysis.shape)
+    return sampled(
+        analysis[:rows, :columns],
+        scale,
+        (scale // 2, scale // 2),
+        dwell_ns,
+        instrument.noise,
+        sweeps=instrument.sweeps,
+        random=np.random.default_rng([*seed, scale, round(dwell_ns)]),
+    )
 
 
 @lru_cache(maxsize=2)
@@ -219,19 +221,21 @@ def tile_scores(
 ) -> dict[tuple[Imaging, int], TileScore]:
     """Judge every fast scan with every set of options on one tile."""
     pairs = _opened(folder)
-    simulated: Any = _Simulated(pairs, instrument, seed)
     analysis = pairs.analysis(tile)
     reference = plugins.build("detector", REFERENCE_DETECTOR, reference_options(pairs.config, ()))
     sites = Sites.of(find(reference, analysis, 1), (analysis.shape[0], analysis.shape[1]))
     found: dict[tuple[Imaging, int], TileScore] = {}
     for setting in settings:
+        scale = pairs.config.analysis.size_px[0] // setting.size_px[0]
+        image = simulated(analysis, scale, setting.dwell_ns, instrument, [seed, *tile.encode()])
+        its: Any = _Simulated(pairs, image)
         full: set[float] = set()
         for number, options in enumerate(
             option_sets(pairs.config, instrument.noise.sigma(100, setting.dwell_ns))
         ):
             if options["smoothing_px"] in full:
                 continue
-            entry = _scored(simulated, tile, setting, options, sites)
+            entry = _scored(its, tile, setting, options, sites)
             found[setting, number] = entry
             if entry.rescanned_px > MOST_RESCANNED * entry.area_px:
                 full.add(options["smoothing_px"])

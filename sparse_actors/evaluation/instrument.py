@@ -52,7 +52,6 @@ def estimated(pairs: Pairs) -> Instrument:
     sigmas = []
     coarse = [s for s in pairs.settings if side // s.size_px[0] > 1]
     setting = min(coarse, key=lambda s: s.size_px[0]) if coarse else None
-    points, means = 0.0, 0.0
     for tile in tiles:
         analysis = pairs.analysis(tile)
         measured.append((analysis, config.analysis.dwell_ns))
@@ -60,14 +59,15 @@ def estimated(pairs: Pairs) -> Instrument:
             (pairs.fast(tile, s), s.dwell_ns) for s in pairs.settings if side // s.size_px[0] <= FINEST_SCALES
         ]
         sigmas.append(edge_sigma_px(analysis))
-        if setting is not None:
-            by_points, by_means = sweep_residuals(
-                analysis, pairs.fast(tile, setting), side // setting.size_px[0]
-            )
-            points, means = points + by_points, means + by_means
     noise = fitted_noise(measured, config.analysis.dwell_ns)
     if noise is None:
         raise ConfigError("the images have no smooth part to measure the noise on; take other tiles")
+    points, means = 0.0, 0.0
+    for tile in tiles if setting is not None else ():
+        assert setting is not None  # noqa: S101
+        fast = pairs.fast(tile, setting)
+        found = sweep_residuals(pairs.analysis(tile), fast, side // setting.size_px[0], noise)
+        points, means = points + found[0], means + found[1]
     known = [sigma for sigma in sigmas if not math.isnan(sigma)]
     sweeps, evidence = _judged(points, means)
     return Instrument(
@@ -105,25 +105,29 @@ def edge_sigma_px(image: NDArray[Any]) -> float:
     return math.sqrt(max(float(np.quantile(sigmas, 0.05)) ** 2 - 0.8**2, 0.0))
 
 
-def sweep_residuals(analysis: NDArray[Any], fast: NDArray[Any], scale: int) -> tuple[float, float]:
+def sweep_residuals(
+    analysis: NDArray[Any], fast: NDArray[Any], scale: int, noise: Noise
+) -> tuple[float, float]:
     """Return how far a fast image is from points of the analysis image, and from means along its rows.
 
-    Both are mean squared differences at the drift that fits best.
+    Both are mean squared differences at the drift that fits best, less the noise of the analysis image, of
+    which a mean has less than a point.
     """
     reference, seen = grey_of(analysis), grey_of(fast)
     margin = -(-SEARCH_PX // scale) + 1
     inner = seen[margin:-margin, margin:-margin]
     rows, columns = inner.shape
     residuals = []
+    variance = float(noise.variance(np.array([reference.mean()], np.float32), noise.dwell_ns)[0])
     # The mean over an even number of pixels lies half a pixel off; the search for the drift takes that up.
-    for image in (reference, cv2.blur(reference, (scale, 1))):
+    for image, own in ((reference, variance), (cv2.blur(reference, (scale, 1)), variance / scale)):
         best = math.inf
         for down in range(-SEARCH_PX, SEARCH_PX + 1):
             for right in range(-SEARCH_PX, SEARCH_PX + 1):
                 top, left = (margin * scale + scale // 2 + shift for shift in (down, right))
                 there = image[top::scale, left::scale][:rows, :columns]
                 best = min(best, float(((there - inner) ** 2).mean()))
-        residuals.append(best)
+        residuals.append(max(best - own, 0.0))
     return residuals[0], residuals[1]
 
 

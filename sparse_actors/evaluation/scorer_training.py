@@ -32,6 +32,7 @@ from .scorer_judging import Judgement, judge
 from .tree_ensemble import onnx_bytes
 
 FOLDS = 3
+TREES = 180
 LEAST_SITES = 30
 """Fewer sites than this teach nothing and judge nothing."""
 MOST_PHASES = 5
@@ -227,7 +228,7 @@ def _fitted(tiles: Sequence[Tile], least_depth: float, seed: int) -> Any:
         ]
     )
     model = HistGradientBoostingClassifier(
-        max_iter=180,
+        max_iter=TREES,
         learning_rate=0.09,
         max_leaf_nodes=24,
         min_samples_leaf=30,
