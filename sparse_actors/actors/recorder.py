@@ -24,6 +24,7 @@ from sparse_actors.messages import (
     MicroscopeIdle,
     MicroscopePrepared,
     MicroscopeReset,
+    OrderRefused,
     PartitionReloaded,
     PartitionScanned,
     PhaseNamed,
@@ -33,10 +34,13 @@ from sparse_actors.messages import (
     RecordingFailed,
     RegionScanned,
     RegionsPlanned,
+    RegionsProposed,
     ReloadPartition,
     ReloadSpectra,
     ReserveStorage,
+    RunContinued,
     RunFinished,
+    RunPaused,
     Scan,
     ScanId,
     ScanMissed,
@@ -48,6 +52,7 @@ from sparse_actors.messages import (
     StorageReserved,
     TileFinished,
     TileReached,
+    TileSkipped,
     TimingLearned,
     WorkerJoined,
     WorkerLost,
@@ -73,12 +78,27 @@ JOURNALED = (
     PhaseProposed,
     PhaseNamed,
     FieldMapped,
+    RunPaused,
+    RunContinued,
+    TileSkipped,
+    RegionsProposed,
+    OrderRefused,
     ActorFailed,
     MessageDropped,
 )
 """Facts the recorder writes down as they pass; its own go to the journal before they are said."""
 
-SYNCED = (MicroscopePrepared, RegionsPlanned, PhaseProposed, FieldMapped, RunFinished)
+SYNCED = (
+    MicroscopePrepared,
+    RegionsPlanned,
+    PhaseProposed,
+    FieldMapped,
+    RunPaused,
+    RunContinued,
+    TileSkipped,
+    RegionsProposed,
+    RunFinished,
+)
 """Of these, what must be on disk at once."""
 
 

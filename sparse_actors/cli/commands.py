@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from .evaluation_commands import pairs, sweep
+from .queue_commands import COMMANDS
+from .recorded_commands import repair, replay
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
 from .spectra_commands import learn, train_app
 
@@ -227,4 +229,8 @@ def show(
 app.command()(pairs)
 app.command()(sweep)
 app.command()(learn)
+app.command()(repair)
+app.command()(replay)
 app.add_typer(train_app, name="train")
+for command in COMMANDS:
+    app.command()(command)

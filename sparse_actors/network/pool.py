@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from sparse_actors import wire
 from sparse_actors.errors import ConfigError, WireError
 from sparse_actors.messages import (
@@ -165,6 +167,7 @@ class WorkerPool:
             self._thread.join(timeout_s + 2 * KILL_S)
 
     def _run(self, router: Router) -> None:
+        structlog.contextvars.bind_contextvars(actor=self.name)
         try:
             while self._router is not None:
                 self._turn(router)
