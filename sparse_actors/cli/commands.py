@@ -100,7 +100,7 @@ def check(
         from .check import declared_limits, free_disk_bytes, predict, table, warnings
         from .check_maps import map_sentences, map_table, map_warnings, predict_maps
 
-        settings = load_config(config, overrides or ())
+        settings = load_config(config, overrides or ()).for_survey()
         limits = declared_limits(settings)
         prediction = predict(
             settings,
