@@ -268,6 +268,17 @@ class WorkersTable(Table):
     """where workers of other computers join, tcp://ADDRESS:PORT; empty: local workers only"""
 
 
+class TapsTable(Table):
+    """What other programs see of the run while it goes on, see docs/taps.md."""
+
+    listen: str = Field(default="", pattern=r"^(tcp://[^\s]+:([0-9]{1,5}|\*))?$")
+    """where taps knock, such as tcp://127.0.0.1:7742; facts go to the next port; empty: no taps"""
+    images_listen: str = Field(default="", pattern=r"^(tcp://[^\s]+:([0-9]{1,5}|\*))?$")
+    """where images, spectra and maps go, such as tcp://127.0.0.1:7744; empty: they are not shown"""
+    images: Literal["preview", "full"] = "preview"
+    """images reduced to at most 768 pixels on a side, or as they are"""
+
+
 class LimitsTable(Table):
     """Bounds that keep a run safe."""
 
@@ -318,6 +329,7 @@ class Config(Table):
     pairs: PairsTable | None = None
     eds: EdsTable | None = None
     workers: WorkersTable = WorkersTable()
+    taps: TapsTable = TapsTable()
     limits: LimitsTable = LimitsTable()
     hooks: HooksTable = HooksTable()
 

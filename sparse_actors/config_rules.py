@@ -20,7 +20,7 @@ from .config_sources import Settings
 from .errors import ConfigError
 from .geometry import partition_boxes
 from .imaging import dose_e_per_nm2
-from .network.endpoints import listen_problem
+from .network.endpoints import listen_problem, tap_problem
 from .toml_text import Key
 
 if TYPE_CHECKING:
@@ -261,6 +261,12 @@ def _pairs(config: Config) -> Iterator[str]:
 def _listen(config: Config) -> Iterator[str]:
     if problem := listen_problem(config.workers.listen):
         yield f"workers.listen = {came(config.workers.listen)}: {problem}"
+    taps = config.taps
+    yield from filter(
+        None, (tap_problem("listen", taps.listen), tap_problem("images_listen", taps.images_listen))
+    )
+    if taps.images_listen and not taps.listen:
+        yield "taps.images_listen is set and taps.listen is not: taps learn there where the images are"
 
 
 def _driver(config: Config) -> Iterator[str]:

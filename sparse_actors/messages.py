@@ -33,6 +33,7 @@ from .map_messages import SpectraMeasured as SpectraMeasured
 from .map_messages import SpectraMissing as SpectraMissing
 from .map_messages import SpectraRecorded as SpectraRecorded
 from .map_messages import SpectraReloaded as SpectraReloaded
+from .map_messages import SpotsSpared as SpotsSpared
 from .map_messages import SpotsStarted as SpotsStarted
 from .message import After as After
 from .message import Effect as Effect
@@ -48,6 +49,7 @@ from .order_messages import RunContinued as RunContinued
 from .order_messages import RunPaused as RunPaused
 from .order_messages import SkipTile as SkipTile
 from .order_messages import TileSkipped as TileSkipped
+from .scan import NOT_KNOWN as NOT_KNOWN
 from .scan import FieldId as FieldId
 from .scan import MapField as MapField
 from .scan import Scan as Scan
@@ -76,6 +78,8 @@ class RunStarted(Message):
     version: str
     config_toml: str
     """The configuration as resolved."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files that the labels of maps hang on, by their keys in the configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +173,8 @@ class PartitionScanned(Message):
     """What the instrument used."""
     started_s: float
     finished_s: float
+    reduced: int = 1
+    """1: the image as it is; n: a tap's preview, n times smaller in both directions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +188,8 @@ class RegionScanned(Message):
     dwell_ns: float
     started_s: float
     finished_s: float
+    reduced: int = 1
+    """As in `PartitionScanned`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,6 +340,8 @@ class WorkerWelcome(Message):
     classifier: str = ""
     """Which classifier of spectra to load as well; empty for none."""
     classifier_options: dict[str, Any] = field(default_factory=dict)
+    classifier_files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files that these options name, as the run was begun with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,6 +362,27 @@ class WorkerDismissed(Message):
     """The daemon lets a worker go: the run ended, or the worker may not join."""
 
     reason: str
+
+
+# -- taps, on their sockets only --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TapsDescribed(Message):
+    """Where a run shows its messages."""
+
+    facts_port: int
+    images_port: int
+    """0: no images are shown."""
+    images: Literal["preview", "full"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSent(Message):
+    """The state of a run was sent; it holds what was on the bus up to `number`."""
+
+    facts: int
+    number: int
 
 
 # -- planning --------------------------------------------------------------------------------

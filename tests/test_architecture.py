@@ -30,9 +30,11 @@ MAY_IMPORT = {
     "dose": BASE,
     "planning": BASE | {"contracts", "messages", "dose"},
     "sampling": BASE | {"contracts"},
-    "actors": BASE | {"contracts", "messages", "planning", "sampling"},
+    "mapping": BASE | {"contracts", "messages", "sampling"},
+    "actors": BASE | {"contracts", "messages", "planning", "sampling", "mapping"},
     "runtime": BASE | {"messages"},
-    "network": BASE | {"contracts", "messages", "wire", "plugins"},
+    "map_files": set(),
+    "network": BASE | {"contracts", "messages", "wire", "plugins", "map_files"},
     "recording": BASE | {"contracts", "messages", "wire", "dose"},
     "plugins": BASE | {"contracts", "config_report", "toml_text"},
     "evaluation": BASE

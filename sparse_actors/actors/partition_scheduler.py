@@ -375,7 +375,7 @@ class PartitionScheduler:
         if field.id.tile != self._at:
             yield from self._move_to(field.id.tile)
             return
-        within_s = self._maps.time_for_s(field)
+        within_s, scanned = self._maps.time_for_s(field), self._exposures.on_field(field)
         self._phase = "mapping"
         yield from self._command(
             f"map {field.id}",
@@ -383,6 +383,7 @@ class PartitionScheduler:
                 field=field,
                 attempt=attempt,
                 within_s=within_s,
+                scanned_e_per_nm2=scanned,
                 is_paused=self._orders.pause is not None,
             ),
         )
