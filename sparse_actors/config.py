@@ -268,6 +268,17 @@ class WorkersTable(Table):
     """where workers of other computers join, tcp://ADDRESS:PORT; empty: local workers only"""
 
 
+class TapsTable(Table):
+    """What other programs see of the run while it goes on, see docs/taps.md."""
+
+    listen: str = Field(default="", pattern=r"^(tcp://[^\s]+:([0-9]{1,5}|\*))?$")
+    """where taps knock, such as tcp://127.0.0.1:7742; facts go to the next port; empty: no taps"""
+    images_listen: str = Field(default="", pattern=r"^(tcp://[^\s]+:([0-9]{1,5}|\*))?$")
+    """where images, spectra and maps go, such as tcp://127.0.0.1:7744; empty: they are not shown"""
+    images: Literal["preview", "full"] = "preview"
+    """images reduced to at most 768 pixels on a side, or as they are"""
+
+
 class LimitsTable(Table):
     """Bounds that keep a run safe."""
 
@@ -279,6 +290,30 @@ class LimitsTable(Table):
     """electrons per nm^2 that no pixel gets more of, all scans together; left out, there is no limit"""
     min_free_disk_gb: float = Field(default=5.0, ge=0, le=1e6)
     """gigabytes that must stay free on the disk of the run"""
+
+
+class HooksTable(Table):
+    """Whom to tell when something happens; `${NAME}` in an address is an environment variable."""
+
+    on: tuple[Literal["started", "paused", "failed", "finished"], ...] = (
+        "started",
+        "paused",
+        "failed",
+        "finished",
+    )
+    """what is told; finished: completed or stopped"""
+    command: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """program with its arguments, which gets one JSON object on its standard input; empty: none"""
+    webhook: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """address to which one JSON object is posted; empty: none"""
+    mail_to: tuple[Annotated[str, Field(pattern=r"^[^\s@]+@[^\s@]+$")], ...] = ()
+    """addresses that get a mail; empty: none"""
+    mail_from: str = Field(default="", pattern=r"^([^\s@]+@[^\s@]+)?$")
+    """sender of the mails"""
+    mail_server: str = Field(default="", pattern=r"^(smtps?://\S+)?$")
+    """smtp://USER:${PASSWORD}@HOST:PORT; smtps:// is encrypted from the start, smtp:// if the server can"""
+    timeout_s: float = Field(default=10.0, gt=0, le=300)
+    """seconds that a command, a webhook or a mail may take"""
 
 
 class Config(Table):
@@ -294,7 +329,9 @@ class Config(Table):
     pairs: PairsTable | None = None
     eds: EdsTable | None = None
     workers: WorkersTable = WorkersTable()
+    taps: TapsTable = TapsTable()
     limits: LimitsTable = LimitsTable()
+    hooks: HooksTable = HooksTable()
 
     def for_survey(self) -> Config:
         """Return the configuration of a survey, maps or both: without [pairs]."""

@@ -20,7 +20,7 @@ from .config_sources import Settings
 from .errors import ConfigError
 from .geometry import partition_boxes
 from .imaging import dose_e_per_nm2
-from .network.endpoints import listen_problem
+from .network.endpoints import listen_problem, tap_problem
 from .toml_text import Key
 
 if TYPE_CHECKING:
@@ -261,6 +261,12 @@ def _pairs(config: Config) -> Iterator[str]:
 def _listen(config: Config) -> Iterator[str]:
     if problem := listen_problem(config.workers.listen):
         yield f"workers.listen = {came(config.workers.listen)}: {problem}"
+    taps = config.taps
+    yield from filter(
+        None, (tap_problem("listen", taps.listen), tap_problem("images_listen", taps.images_listen))
+    )
+    if taps.images_listen and not taps.listen:
+        yield "taps.images_listen is set and taps.listen is not: taps learn there where the images are"
 
 
 def _driver(config: Config) -> Iterator[str]:
@@ -274,6 +280,13 @@ def _detector(config: Config) -> Iterator[str]:
 def _classifier(config: Config) -> Iterator[str]:
     if config.eds is not None:
         yield from plugins.check("classifier", config.eds.classifier, config.eds.options)
+
+
+def _mail(config: Config) -> Iterator[str]:
+    hooks = config.hooks
+    for key, value in (("mail_from", hooks.mail_from), ("mail_server", hooks.mail_server)):
+        if hooks.mail_to and not value:
+            yield f"hooks.{key} is missing: hooks.mail_to names somebody"
 
 
 def _sampler(config: Config) -> Iterator[str]:
@@ -329,6 +342,7 @@ RULES: dict[Callable[[Config], Iterator[str]], tuple[Key, ...]] = {
     _classifier: (plugins.NAME_KEY["classifier"], plugins.OPTIONS_KEY["classifier"]),
     _sampler: (("eds", "sampler"),),
     _live_time: (("eds", "live_time_ms"), ("eds", "live_time_range_ms")),
+    _mail: (("hooks", "mail_to"), ("hooks", "mail_from"), ("hooks", "mail_server")),
     _map_grid: (("eds", "grid_px"), _ANALYSIS),
 }
 """Each rule with the keys it reads."""

@@ -23,6 +23,10 @@ class MicroscopeError(SparseActorsError):
     """The instrument refused or failed; the order may be tried again."""
 
 
+class InstrumentInUseError(MicroscopeError):
+    """Another run has the instrument; says which, and since when."""
+
+
 class StageError(MicroscopeError):
     """The stage did not arrive where it was sent."""
 
@@ -51,5 +55,31 @@ class PluginError(SparseActorsError):
     """No such driver or detector, or it could not be loaded."""
 
 
+class ControlError(SparseActorsError):
+    """A run or a daemon refused what it was asked."""
+
+
+class NobodyAnswersError(ControlError):
+    """There is no run or daemon to talk to."""
+
+
 class ActorError(SparseActorsError):
     """An actor gave up after its restart budget."""
+
+
+class StoppedError(SparseActorsError):
+    """A signal asked for the end before there was a result.
+
+    Parameters
+    ----------
+    signal_name
+        Such as "SIGINT".
+    """
+
+    def __init__(self, signal_name: str) -> None:
+        super().__init__(f"{signal_name} received: nothing was written")
+        self.is_interrupt = signal_name == "SIGINT"
+
+
+class TapError(SparseActorsError):
+    """A run could not be listened to, or does not take what was sent to it."""

@@ -82,7 +82,10 @@ def _joined(lines: list[str]) -> str:
 
 def _put(table: dict[str, Any], key: Key, value: Any) -> None:
     for part in key[:-1]:
-        table = table.setdefault(part, {})
+        inner = table.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{dotted(key)}: {part} is no table in the file; set the value by hand")
+        table = inner
     table[key[-1]] = value
 
 

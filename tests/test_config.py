@@ -176,6 +176,12 @@ def test_eight_errors_are_eight_problems():
         ("[run]", "[run]\nqwerty = 3", "run.qwerty = 3: unknown key; run takes name, out_dir, seed"),
         ("[run]", "[regions]\nsize_px = [4000, 10]\n[run]", "regions.size_px = .*at most the field of view"),
         ("[run]", "[limits]\nin_flight_mb = 1\n[run]", "limits.in_flight_mb = 1: expected at least 3.14573"),
+        (
+            "[run]",
+            "[taps]\nlisten = 'tcp://0.0.0.0:7742'\n[run]",
+            "taps.listen = .*expected a loopback address",
+        ),
+        ("[run]", "[taps]\nimages_listen = 'tcp://127.0.0.1:7744'\n[run]", "taps.listen is not"),
         ("[run]", "[workers]\nlisten = '0.0.0.0:7'\n[run]", "workers.listen = .*tcp://ADDRESS:PORT"),
         (
             'driver = "stand_ins:Scope"',

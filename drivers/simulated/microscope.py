@@ -19,7 +19,7 @@ from sparse_actors.imaging import ScanTiming
 from ..pixel_noise import add_noise, key_of
 from .column import PROBE_NM, SimulatedColumn
 from .labelled_specimen import LabelledSpecimen
-from .specimen import PIT_PX, Specimen
+from .specimen import Specimen
 from .spectrometer import Spectrometer
 from .spectrum_library import STEEL, read_library, steel_library
 
@@ -43,8 +43,6 @@ class SimulatedMicroscope(SimulatedColumn):
         Voids and cracks relative to the reference specimen.
     artefacts
         Shadows and etch pits relative to the reference specimen: what a fast scan takes for damage.
-    pit_px
-        Radius of the largest etch pits, pixels of 33 nm.
     time_scale
         1 runs in real time, 10 ten times faster, 0 as fast as possible.
     row_overhead_us, scan_overhead_ms
@@ -113,7 +111,6 @@ class SimulatedMicroscope(SimulatedColumn):
         seed: int = 1,
         damage: float = 1.0,
         artefacts: float = 1.0,
-        pit_px: float = PIT_PX,
         time_scale: float = 1.0,
         row_overhead_us: float = 20.0,
         scan_overhead_ms: float = 5.0,
@@ -149,8 +146,8 @@ class SimulatedMicroscope(SimulatedColumn):
             raise ValueError(
                 "beam_current_na and stage_speed_mm_per_s must be above 0, damage must not be below 0"
             )
-        if not (probe_nm > 0 and artefacts >= 0 and pit_px >= 0.5):
-            raise ValueError("probe_nm must be above 0, artefacts must not be below 0, pit_px not below 0.5")
+        if not (probe_nm > 0 and artefacts >= 0):
+            raise ValueError("probe_nm must be above 0, artefacts must not be below 0")
         if not (spectrum_spread >= 0 and dead_time_us >= 0 and spectrum_overhead_us >= 0):
             raise ValueError("spectrum_spread, dead_time_us and spectrum_overhead_us must not be below 0")
         super().__init__(
@@ -167,7 +164,7 @@ class SimulatedMicroscope(SimulatedColumn):
             log_file=log_file,
             state_file=state_file,
         )
-        self.specimen = Specimen(seed, damage, artefacts, pit_px)
+        self.specimen = Specimen(seed, damage, artefacts)
         """The steel, also where an image of labels takes its place."""
         self._surface: Specimen | LabelledSpecimen = self.specimen
         phases = len(STEEL)

@@ -28,7 +28,6 @@ VOIDS, CRACKS = 180.0, 18.0
 """Drawn per block; those at a place where no damage forms are dropped."""
 SHADOWS, ETCH_PITS, CARBIDES = 420.0, 2700.0, 900.0
 """Per block."""
-PIT_PX = 1.3
 
 # Columns of the table of objects: centre, half length and direction of the middle line, radius
 # about it, depth of the dip (1 = black), softness of the edge, brightness of the rim; in um, rad, 1;
@@ -80,15 +79,10 @@ class Specimen:
         Number of voids and cracks relative to the twin of the DP800 case.
     artefacts
         Number of shadows and etch pits, which look like damage to a fast scan, relative to the same.
-    pit_px
-        Radius of the largest etch pits, pixels of 33 nm.
     """
 
-    def __init__(
-        self, seed: int, damage: float = 1.0, artefacts: float = 1.0, pit_px: float = PIT_PX
-    ) -> None:
+    def __init__(self, seed: int, damage: float = 1.0, artefacts: float = 1.0) -> None:
         self._artefacts = artefacts
-        self._pit_px = pit_px
         self._seed = seed
         self._damage = damage
         self._key = key_of(seed)
@@ -186,7 +180,7 @@ class Specimen:
 
         at = scattered(ETCH_PITS * self._artefacts)
         n = len(at)
-        pits = _objects(at, 0.0, 0.0, uniform(0.5, self._pit_px, n) * PX_UM, uniform(0.15, 0.62, n))
+        pits = _objects(at, 0.0, 0.0, uniform(0.5, 1.3, n) * PX_UM, uniform(0.15, 0.62, n))
 
         at = scattered(CARBIDES)
         n = len(at)

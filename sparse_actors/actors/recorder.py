@@ -24,6 +24,7 @@ from sparse_actors.messages import (
     MicroscopeIdle,
     MicroscopePrepared,
     MicroscopeReset,
+    OrderRefused,
     PartitionReloaded,
     PartitionScanned,
     PhaseNamed,
@@ -33,10 +34,13 @@ from sparse_actors.messages import (
     RecordingFailed,
     RegionScanned,
     RegionsPlanned,
+    RegionsProposed,
     ReloadPartition,
     ReloadSpectra,
     ReserveStorage,
+    RunContinued,
     RunFinished,
+    RunPaused,
     Scan,
     ScanId,
     ScanMissed,
@@ -45,9 +49,11 @@ from sparse_actors.messages import (
     SpectraMissing,
     SpectraRecorded,
     SpectraReloaded,
+    SpotsSpared,
     StorageReserved,
     TileFinished,
     TileReached,
+    TileSkipped,
     TimingLearned,
     WorkerJoined,
     WorkerLost,
@@ -69,16 +75,35 @@ JOURNALED = (
     ScanMissed,
     TileFinished,
     TimingLearned,
+    SpotsSpared,
     SpectraClassified,
     PhaseProposed,
     PhaseNamed,
     FieldMapped,
+    RunPaused,
+    RunContinued,
+    TileSkipped,
+    RegionsProposed,
+    OrderRefused,
     ActorFailed,
     MessageDropped,
 )
 """Facts the recorder writes down as they pass; its own go to the journal before they are said."""
 
-SYNCED = (MicroscopePrepared, RegionsPlanned, PhaseProposed, FieldMapped, RunFinished)
+KEPT = (*JOURNALED, StorageReserved, Recorded, SpectraRecorded)
+"""All messages that get into the journal."""
+
+SYNCED = (
+    MicroscopePrepared,
+    RegionsPlanned,
+    PhaseProposed,
+    FieldMapped,
+    RunPaused,
+    RunContinued,
+    TileSkipped,
+    RegionsProposed,
+    RunFinished,
+)
 """Of these, what must be on disk at once."""
 
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from .evaluation_commands import codesign, pairs, sweep, train_detector
+from .queue_commands import COMMANDS
+from .recorded_commands import repair, replay
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
 from .spectra_commands import learn, train_app
 
@@ -99,7 +101,7 @@ def check(
         from .check import declared_limits, free_disk_bytes, predict, table, warnings
         from .check_maps import map_sentences, map_table, map_warnings, predict_maps
 
-        settings = load_config(config, overrides or ())
+        settings = load_config(config, overrides or ()).for_survey()
         limits = declared_limits(settings)
         prediction = predict(
             settings,
@@ -195,6 +197,31 @@ def worker(
         raise typer.Exit(run_worker(endpoint))
 
 
+@app.command()
+def tap(
+    topics: Annotated[
+        list[str] | None, typer.Argument(metavar="[KIND]...", help="Kinds of messages, e.g. Recorded; all.")
+    ] = None,
+    at: Annotated[
+        str, typer.Option(metavar="ENDPOINT", help="Where the run shows its messages (taps.listen).")
+    ] = "tcp://127.0.0.1:7742",
+    every: Annotated[int, typer.Option(min=1, metavar="N", help="Of each kind, one of N.")] = 1,
+    to: Annotated[str, typer.Option(metavar="FORM", help="json: lines; npy: the arrays, as files.")] = "json",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for files; else lines go to stdout.")
+    ] = None,
+) -> None:
+    """Show the messages of a run that goes on: those so far, and then each as it comes."""
+    with reported(False) as data:
+        from .tap import tap as listen_and_write
+
+        if to not in ("json", "npy"):
+            raise typer.BadParameter(f"{to!r}: expected json or npy", param_hint="--to")
+        lost = listen_and_write(at, topics or (), every, to, out, data)
+        for kind, count in sorted(lost.items()):
+            typer.echo(f"{count} messages {kind} were lost: they came faster than they were taken", err=True)
+
+
 @config_app.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration file."""
@@ -231,5 +258,9 @@ app.command()(pairs)
 app.command()(sweep)
 app.command()(codesign)
 app.command()(learn)
+app.command()(repair)
+app.command()(replay)
 app.add_typer(train_app, name="train")
 train_app.command("detector")(train_detector)
+for command in COMMANDS:
+    app.command()(command)

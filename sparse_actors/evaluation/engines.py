@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from typing import Any
@@ -80,7 +81,10 @@ def _dask(address: str) -> Iterator[Executor]:
         raise ConfigError(
             "--engine dask: needs the package distributed: pip install sparse-actors[dask]"
         ) from None
+    host, _, port = address.rpartition(":")
     try:
+        # A client that does not connect leaves its thread behind: see first that somebody is there.
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
         client = Client(f"tcp://{address}", timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--engine dask://{address}: there is no scheduler: {error}") from None

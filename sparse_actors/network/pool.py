@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from sparse_actors import wire
 from sparse_actors.errors import ConfigError, WireError
 from sparse_actors.messages import (
@@ -49,6 +51,8 @@ class WorkerPool:
         Name or "module:Class" of the detector, and its options; empty for none.
     classifier, classifier_options
         Likewise of the classifier of spectra.
+    classifier_files
+        SHA-256 of the files that these options must name, by their keys; see `map_files`.
     deadline_s
         Longest time for one job, from when a worker takes it.
     local_workers
@@ -85,6 +89,7 @@ class WorkerPool:
         deadline_s: float,
         classifier: str = "",
         classifier_options: Mapping[str, Any] | None = None,
+        classifier_files: Mapping[str, str] | None = None,
         local_workers: int,
         listen: str = "",
         token: str = "",
@@ -103,6 +108,7 @@ class WorkerPool:
             deadline_s=deadline_s,
             classifier=classifier,
             classifier_options=dict(classifier_options or {}),
+            classifier_files=dict(classifier_files or {}),
         )
         try:
             wire.decode(wire.encode(welcome))
@@ -165,6 +171,7 @@ class WorkerPool:
             self._thread.join(timeout_s + 2 * KILL_S)
 
     def _run(self, router: Router) -> None:
+        structlog.contextvars.bind_contextvars(actor=self.name)
         try:
             while self._router is not None:
                 self._turn(router)

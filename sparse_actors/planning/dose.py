@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_actors.dose import DoseMap, dose_map, scan_dose_e_per_nm2
-from sparse_actors.geometry import PartitionId, PixelBox, TileIndex, bounding_box
+from sparse_actors.geometry import PartitionId, PixelBox, TileIndex, bounding_box, full_frame
 from sparse_actors.messages import (
     ExposureStarted,
+    MapField,
     Message,
     RegionsPlanned,
     RunStarted,
@@ -22,14 +23,12 @@ from sparse_actors.messages import (
 )
 
 from . import mask_cover
+from .spot_dose import ROUNDING, SpotDoses, highest
 from .survey_plan import SurveyPlan
-
-ROUNDING = 1 + 1e-5
-"""Maps are float32."""
 
 
 class DoseBook:
-    """The exposures of a survey, begun and planned, and the limit of `plan.max_dose_e_per_nm2`.
+    """The exposures of a run, begun and planned, and the limit of `plan.max_dose_e_per_nm2`.
 
     An order to expose counts as an exposure, because nobody can tell afterwards whether the beam ran.
 
@@ -48,7 +47,8 @@ class DoseBook:
         self._field_nm = plan.panorama.tile_fov_mm[0] * 1e6
         self._session = 0
         self._exposures: defaultdict[ScanId, set[tuple[int, int]]] = defaultdict(set)
-        self._planned: dict[PartitionId, tuple[Scan, ...]] = {}
+        self._planned: defaultdict[TileIndex, dict[PartitionId, tuple[Scan, ...]]] = defaultdict(dict)
+        self._spots = SpotDoses(plan)
         for fact in history:
             self.learn(fact)
 
@@ -56,6 +56,7 @@ class DoseBook:
         """Take in one message; one that comes twice counts once."""
         if self._limit is None:
             return
+        self._spots.learn(message)
         match message:
             case RunStarted(session=session):
                 self._session = session
@@ -64,9 +65,9 @@ class DoseBook:
             case ScanArea(scan=scan, attempt=attempt):
                 self._exposures[scan.id].add((self._session, attempt))
             case RegionsPlanned(partition=partition, scans=scans):
-                self._planned.setdefault(partition, scans)
+                self._planned[partition.tile].setdefault(partition, scans)
             case StorageReserved(scans=scans) if scans and not scans[0].id.is_fast:
-                self._planned.setdefault(scans[0].id.partition, scans)
+                self._planned[scans[0].id.partition.tile].setdefault(scans[0].id.partition, scans)
             case _:
                 pass
 
@@ -110,7 +111,16 @@ class DoseBook:
         one = Scan(ScanId(partition, 0), box, self._plan.analysis)
         is_full = planned + self._dose(one) > (self._limit or np.inf) * ROUNDING
         allowed, left_out = is_wanted & ~is_full, is_wanted & is_full
-        return _cover(allowed, box), _cover(left_out, box)
+        return disjoint_boxes(allowed, box), disjoint_boxes(left_out, box)
+
+    def on_field(self, field: MapField) -> DoseMap | None:
+        """Return what scans left on each point of a field, the highest of its pixels; None: no limit."""
+        if self._limit is None:
+            return None
+        columns, rows = field.grid_px
+        frame = full_frame(self._plan.analysis.size_px)
+        scanned = self._scanned(frame, field.id.tile, at_least=0)
+        return highest(scanned, (rows, columns))[field.box.slices]
 
     def _fits(self, box: PixelBox, dose: DoseMap, scans: Iterable[Scan]) -> bool:
         more = dose_map(
@@ -125,7 +135,16 @@ class DoseBook:
     def _map(
         self, box: PixelBox, tile: TileIndex, at_least: int, without: PartitionId | None = None
     ) -> DoseMap:
-        """Return the dose of a box, every scan of the tile counted `at_least` so often."""
+        """Return the dose of a box, spectra and every scan of the tile, each scan `at_least` so often."""
+        dose = self._scanned(box, tile, at_least, without)
+        if self._spots.has_any(tile):
+            width, height = self._plan.analysis.size_px
+            dose += highest(self._spots.on_map(tile), (height, width))[box.slices]
+        return dose
+
+    def _scanned(
+        self, box: PixelBox, tile: TileIndex, at_least: int, without: PartitionId | None = None
+    ) -> DoseMap:
         exposures = [
             (scan, max(at_least, len(self._exposures.get(scan.id, ()))))
             for scan in self._scans(tile)
@@ -135,14 +154,14 @@ class DoseBook:
 
     def _scans(self, tile: TileIndex) -> Iterator[Scan]:
         yield from self._plan.fast_scans(tile)
-        for part in self._plan.parts(tile):
-            yield from self._planned.get(part, ())
+        for scans in self._planned[tile].values():
+            yield from scans
 
     def _dose(self, scan: Scan) -> float:
         return scan_dose_e_per_nm2(scan, self._field_nm, self._current_pa)
 
 
-def _cover(is_in: NDArray[np.bool_], box: PixelBox) -> tuple[PixelBox, ...]:
+def disjoint_boxes(is_in: NDArray[np.bool_], box: PixelBox) -> tuple[PixelBox, ...]:
     """Return disjoint boxes of exactly the True pixels; `box` says where the array lies."""
     edges = np.diff(is_in.astype(np.int8), prepend=0, append=0, axis=1)
     rows, starts = np.nonzero(edges == 1)

@@ -11,6 +11,7 @@ from .packed import PackedFile
 from .packed_spectra import PackedSpectra
 from .run_record import RunRecord
 from .slabs import Slab
+from .spectra import is_spectra_slab
 from .store import check_pixels
 
 
@@ -94,6 +95,11 @@ def _check_slabs(record: RunRecord, report: VerifyReport) -> None:
     for path in sorted(data.glob("*.h5")):
         if path.name in packed or path.stem in spectra:
             continue
+        if is_spectra_slab(path.stem):
+            report.warnings.append(
+                f"slab {path.name} has room for spectra and none in the journal; a resumed run makes it anew"
+            )
+            continue
         try:
             slab = Slab(path)
             written = slab.recorded()
@@ -123,7 +129,10 @@ def _check_completeness(record: RunRecord, report: VerifyReport) -> None:
         report.problems.append(f"scan {scan_id} was lost and is not exposed again yet: {reason}")
     for scan_id, count in record.unrecorded_exposures.items():
         report.warnings.append(f"scan {scan_id} was exposed {count} times without an image")
-    open_scans = [i for i in record.scans if i not in record.recorded and i not in record.missed]
+    for tile, skipped in record.skipped_tiles.items():
+        report.warnings.append(f"tile {tile} was skipped: {skipped.reason}")
+    closed = record.recorded.keys() | record.missed.keys()
+    open_scans = [i for i in record.scans if i not in closed and i.partition.tile not in record.skipped_tiles]
     if record.outcome is not None and record.outcome.outcome == "completed":
         report.problems += [f"scan {i} is neither recorded nor missed in a completed run" for i in open_scans]
     elif open_scans:
