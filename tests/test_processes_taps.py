@@ -173,6 +173,7 @@ def test_the_command_writes_lines_and_arrays(run: Run, tmp_path: Path) -> None:
     assert "meant 'TileFinished'?" in wrong.stderr
 
 
+@pytest.mark.timeout(240)
 def test_a_run_is_heard_from_beginning_to_end_and_rescans_what_is_proposed(tmp_path: Path) -> None:
     survey = kills.KilledSurvey(tmp_path)
     door, images = two_free_ports(), two_free_ports()
@@ -180,11 +181,21 @@ def test_a_run_is_heard_from_beginning_to_end_and_rescans_what_is_proposed(tmp_p
         survey.config.read_text()
         + f'[taps]\nlisten = "tcp://127.0.0.1:{door}"\nimages_listen = "tcp://127.0.0.1:{images}"\n'
     )
-    command = [sys.executable, "-m", "sparse_actors", "run", survey.config, "--out", survey.run]
+    command = [
+        sys.executable,
+        "-m",
+        "sparse_actors",
+        "run",
+        survey.config,
+        "--out",
+        survey.run,
+        "--until-tile",
+        "1",
+    ]
     environment = os.environ | {"SPARSE_ACTORS_TAP_TOKEN": "open sesame"}
     with started(command, env=environment, stderr=subprocess.DEVNULL) as process:
         heard: list[Message] = []
-        with sparse_actors.listen(f"tcp://127.0.0.1:{door}", wait_s=WAIT_S) as listener:
+        with sparse_actors.listen(f"tcp://127.0.0.1:{door}", wait_s=2 * WAIT_S) as listener:
             for message in listener:
                 heard.append(message)
                 if (
@@ -207,9 +218,9 @@ def test_a_run_is_heard_from_beginning_to_end_and_rescans_what_is_proposed(tmp_p
     assert {m.scan.id for m in heard if isinstance(m, PartitionScanned)} <= set(record.recorded)
     assert any(isinstance(m, PartitionScanned) for m in heard)
     assert [m.outcome for m in heard if isinstance(m, RunFinished)] == ["completed"]
-    assert [planned.source for planned in record.regions.values() if planned.source] == ["test"] * 2
+    assert [planned.source for planned in record.regions.values() if planned.source] == ["test"]
     proposed = [i for i in record.recorded if i.partition.index >= 4 and not i.is_fast]
-    assert len({i.partition.tile for i in proposed}) >= 1
+    assert proposed
 
 
 def test_the_histogram_shows_what_is_too_bright() -> None:
