@@ -103,6 +103,7 @@ def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
         max_dose_e_per_nm2=config.limits.max_dose_e_per_nm2,
         until_tile=until_tile,
         fields=None if config.eds is None else config.eds.fields(),
+        audit=None if config.audit is None else config.audit.plan(),
         seed=config.run.seed,
     )
 
@@ -182,14 +183,16 @@ def run_survey(
             seed=config.run.seed,
             version=VERSION,
             config_toml=config.to_toml(),
+            files=session.files,
         )
         journal.append(started)
         journal.sync()
         if session.note:
             structlog.get_logger().warning(session.note)
         known = read_times(times_folder, config.microscope)
-        survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile), known, signals, say)
-        control.attach(survey.publish, survey.waits_for)
+        plan = survey_plan(config, until_tile)
+        survey = _Survey(config, folder, journal, clock, plan, known, signals, say, session.files)
+        control.attach(survey.publish, survey.waits_for, survey.taps)
         observers = (log.watch, control.watch, hooks.watch, observe)
         result = replace(survey.run((started, *session.lost), *observers), note=session.note)
         if times_folder is not None:
@@ -235,6 +238,7 @@ class _Survey:
         known_times: Mapping[str, Any] | None,
         signals: StopSignals,
         say: Callable[[str], None],
+        files: Mapping[str, str],
     ) -> None:
         history = read_journal(folder.journal)
         state = SurveyState(plan)
@@ -264,6 +268,7 @@ class _Survey:
             options=config.detect.options if plan.tiles else {},
             classifier="" if eds is None else eds.classifier,
             classifier_options={} if eds is None else eds.options,
+            classifier_files=files,
             deadline_s=config.detect.deadline_s,
             local_workers=config.workers.local or spare_cores(),
             listen=config.workers.listen,
@@ -271,6 +276,7 @@ class _Survey:
             log=folder.path / "workers.log",
         )
         self._taps = ExitStack()
+        self._shown: Taps | None = None
 
         def spectra() -> SpectraStore:
             # The recorder tells it what the journal holds, each time it is built.
@@ -304,6 +310,11 @@ class _Survey:
     def waits_for(self) -> str:
         """Return what the microscope does, in words."""
         return self._ending.waits_for
+
+    def taps(self) -> tuple[str, dict[str, int]]:
+        """Return where other programs can look on, empty for nowhere, and what they missed, by kind."""
+        taps = self._shown
+        return (taps.endpoint, taps.dropped) if taps else ("", {})
 
     def run(self, begun: Iterable[Message], *observers: Tap | None) -> RunResult:
         """Say what is journaled of this session, start everything, wait for the end, stop all in reverse."""
@@ -359,6 +370,7 @@ class _Survey:
             )
             self._taps.callback(taps.close)
             self._bus.tap(taps.take)
+            self._shown = taps
 
     def _is_ready(self) -> bool:
         """Compile and wait for a detector before the microscope is touched; else say how the run ended."""

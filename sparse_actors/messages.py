@@ -33,6 +33,7 @@ from .map_messages import SpectraMeasured as SpectraMeasured
 from .map_messages import SpectraMissing as SpectraMissing
 from .map_messages import SpectraRecorded as SpectraRecorded
 from .map_messages import SpectraReloaded as SpectraReloaded
+from .map_messages import SpotsSpared as SpotsSpared
 from .map_messages import SpotsStarted as SpotsStarted
 from .message import After as After
 from .message import Effect as Effect
@@ -48,6 +49,7 @@ from .order_messages import RunContinued as RunContinued
 from .order_messages import RunPaused as RunPaused
 from .order_messages import SkipTile as SkipTile
 from .order_messages import TileSkipped as TileSkipped
+from .scan import NOT_KNOWN as NOT_KNOWN
 from .scan import FieldId as FieldId
 from .scan import MapField as MapField
 from .scan import Scan as Scan
@@ -76,6 +78,8 @@ class RunStarted(Message):
     version: str
     config_toml: str
     """The configuration as resolved."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files that the labels of maps hang on, by their keys in the configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,6 +340,8 @@ class WorkerWelcome(Message):
     classifier: str = ""
     """Which classifier of spectra to load as well; empty for none."""
     classifier_options: dict[str, Any] = field(default_factory=dict)
+    classifier_files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files that these options name, as the run was begun with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
