@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .evaluation_commands import pairs, sweep
 from .queue_commands import COMMANDS
 from .recorded_commands import repair, replay
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
@@ -99,7 +100,7 @@ def check(
         from .check import declared_limits, free_disk_bytes, predict, table, warnings
         from .check_maps import map_sentences, map_table, map_warnings, predict_maps
 
-        settings = load_config(config, overrides or ())
+        settings = load_config(config, overrides or ()).for_survey()
         limits = declared_limits(settings)
         prediction = predict(
             settings,
@@ -268,6 +269,8 @@ def show(
             typer.echo(settings.to_toml(), nl=False, file=data)
 
 
+app.command()(pairs)
+app.command()(sweep)
 app.command()(learn)
 app.command()(repair)
 app.command()(replay)
