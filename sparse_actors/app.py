@@ -104,6 +104,7 @@ def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
         max_dose_e_per_nm2=config.limits.max_dose_e_per_nm2,
         until_tile=until_tile,
         fields=None if config.eds is None else config.eds.fields(),
+        audit=None if config.audit is None else config.audit.plan(),
         seed=config.run.seed,
     )
     if config.pairs is None:

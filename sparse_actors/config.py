@@ -18,6 +18,7 @@ from .config_sources import find, gather, leaves, read
 from .errors import ConfigError
 from .geometry import Panorama, TileOrder
 from .imaging import Imaging, ScanTiming
+from .planning.audit import AuditPlan
 from .planning.survey_plan import FieldsPlan
 from .sampling.erd_model import ErdModel, default
 from .sampling.map_plan import MapPlan
@@ -179,6 +180,23 @@ class RegionsTable(Table):
     """how overlapping regions are joined; mask: not at all, their union is scanned and nothing else"""
 
 
+class AuditTable(Table):
+    """Windows drawn at random where nobody proposed anything, to estimate what a survey misses."""
+
+    windows: int = Field(default=4, ge=1, le=10_000)
+    """windows in each tile"""
+    size_px: Size = (128, 128)
+    """[width, height] of a window, analysis pixels"""
+    margin_px: int = Field(default=16, ge=0, le=65_536)
+    """scanned around each window, so that what lies at its edge is seen whole"""
+    options: dict[str, Any] | None = None
+    """what the detector takes on images at analysis quality; left out: detect.options"""
+
+    def plan(self) -> AuditPlan:
+        """In domain terms."""
+        return AuditPlan(windows=self.windows, window_px=self.size_px, margin_px=self.margin_px)
+
+
 class PairsTable(Table):
     """Whole tiles scanned fast and for analysis, to choose the operating point by; read by `pairs` only."""
 
@@ -328,6 +346,7 @@ class Config(Table):
     regions: RegionsTable = RegionsTable()
     pairs: PairsTable | None = None
     eds: EdsTable | None = None
+    audit: AuditTable | None = None
     workers: WorkersTable = WorkersTable()
     taps: TapsTable = TapsTable()
     limits: LimitsTable = LimitsTable()

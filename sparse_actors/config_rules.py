@@ -277,6 +277,22 @@ def _detector(config: Config) -> Iterator[str]:
     yield from plugins.check("detector", config.detect.detector, config.detect.options)
 
 
+def _audit(config: Config) -> Iterator[str]:
+    audit, field = config.audit, config.scan.analysis.size_px
+    if audit is None:
+        return
+    if config.eds is not None and config.eds.where == "field":
+        yield 'audit: a run that maps whole tiles (eds.where = "field") misses no sites; leave [audit] out'
+    if audit.size_px[0] > field[0] or audit.size_px[1] > field[1]:
+        yield (
+            f"audit.size_px = {came(audit.size_px)}: expected at most the field of view, "
+            f"scan.analysis.size_px = {came(field)}"
+        )
+    if audit.options is not None:
+        for problem in plugins.check("detector", config.detect.detector, audit.options):
+            yield problem.replace("detect.options", "audit.options")
+
+
 def _classifier(config: Config) -> Iterator[str]:
     if config.eds is not None:
         yield from plugins.check("classifier", config.eds.classifier, config.eds.options)
@@ -339,6 +355,7 @@ RULES: dict[Callable[[Config], Iterator[str]], tuple[Key, ...]] = {
     _listen: (("workers", "listen"),),
     _driver: (plugins.NAME_KEY["microscope"], plugins.OPTIONS_KEY["microscope"]),
     _detector: (plugins.NAME_KEY["detector"], plugins.OPTIONS_KEY["detector"]),
+    _audit: (("audit",), ("eds", "where"), plugins.NAME_KEY["detector"], _ANALYSIS),
     _classifier: (plugins.NAME_KEY["classifier"], plugins.OPTIONS_KEY["classifier"]),
     _sampler: (("eds", "sampler"),),
     _live_time: (("eds", "live_time_ms"), ("eds", "live_time_range_ms")),

@@ -379,6 +379,26 @@ def test_infinite_options_survive():
     assert math.isnan(read[2])
 
 
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("windows = 0", "audit.windows"),
+        ("size_px = [4000, 10]", "audit.size_px = [4000, 10]: expected at most the field of view"),
+        ("options = { treshold = 3 }", "audit.options"),
+    ],
+)
+def test_an_audit_that_cannot_be_is_told(table, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        parse_config(f"{GOOD}\n[audit]\n{table}\n")
+
+
+def test_an_audit_takes_the_options_of_the_detector_unless_it_has_its_own():
+    assert parse_config(GOOD).audit is None
+    audit = parse_config(f"{GOOD}\n[audit]\noptions = {{ threshold = 60 }}\n").audit
+    assert (audit.options, audit.plan().windows) == ({"threshold": 60}, 4)
+    assert parse_config(f"{GOOD}\n[audit]\n").audit.options is None
+
+
 def test_the_schema_describes_every_key_with_its_unit():
     schema = configuration.schema()
     assert schema["$schema"].endswith("2020-12/schema")

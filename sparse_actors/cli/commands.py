@@ -182,6 +182,24 @@ def verify(
 
 
 @app.command()
+def audit(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", exists=True, file_okay=False, help="Folder of a run.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Estimate what a run has missed so far, by the random windows of its [audit] table; changes nothing."""
+    with reported(as_json) as data:
+        from .audit import audit_folder, figures, sentences
+
+        found = audit_folder(folder)
+        if as_json:
+            print_json(data, **figures(found))
+        for sentence in sentences(found):
+            typer.echo(sentence, err=True)
+
+
+@app.command()
 def worker(
     endpoint: Annotated[
         str, typer.Argument(help="Where the run listens (workers.listen), e.g. tcp://127.0.0.1:7741.")

@@ -1,1 +1,1 @@
-"""Choosing the operating point from pairs of fast and analysis images."""
+"""How good detections are: judged on pairs of scans, promised for a survey, audited while it runs."""
