@@ -68,8 +68,15 @@ def methods(quick: bool) -> dict[str, Method]:
 
 
 def methods_for_samples() -> dict[str, Method]:
-    """Return the methods that images allow whose fast scans are sampled from them: all of coarser pitch."""
-    found = {name: method for name, method in methods(False).items() if method.scan.scale > 1}
+    """Return the methods that images allow whose fast scans are sampled from them: all of coarser pitch.
+
+    The scorer of candidates that comes with the program knows the simulated steel only; others need their own.
+    """
+    found = {
+        name: method
+        for name, method in methods(False).items()
+        if method.scan.scale > 1 and method.find is not by_candidates
+    }
     return {name: method for name, method in found.items() if "noise" not in name or name.endswith("-2")}
 
 
