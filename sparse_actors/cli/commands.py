@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .keys_commands import keys_app
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
 from .spectra_commands import learn, train_app
 
@@ -225,3 +226,4 @@ def show(
 
 app.command()(learn)
 app.add_typer(train_app, name="train")
+app.add_typer(keys_app, name="keys")
