@@ -370,7 +370,7 @@ def test_an_external_worker_with_a_wrong_token_ends_and_says_why(open_pool: Open
     under_test = open_pool(local_workers=0)
     with a_worker(under_test.pool.endpoints[0], "guess") as worker:
         _, printed = worker.communicate(timeout=WAIT_S)
-        assert worker.returncode == 1
+        assert worker.returncode == 3
         assert b"wrong token" in printed
 
 
