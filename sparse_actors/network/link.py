@@ -50,7 +50,7 @@ LEAVE_S = 0.5
 """Time for a detector to finish once there is nobody to tell; then the process ends under it."""
 KEPT_ANSWERS = 4
 """As many as can have been under way when a connection broke."""
-REFUSED = 3
+REFUSED = 78
 """Exit code of a worker that may not join as it is: starting it again is of no use."""
 
 _FAILURES = (
@@ -199,11 +199,13 @@ class Link(threading.Thread):
                     return Leave("another run has begun", 0)
                 else:
                     # What was under way when the connection broke may have been lost with it.
-                    self._outbox.extend([*([self._ready] if self._ready else []), *self._answers])
+                    again = [*([self._ready] if self._ready else []), *tuple(self._answers)]
+                    waiting = {id(kept) for kept in tuple(self._outbox)}
+                    self._outbox.extend(kept for kept in again if id(kept) not in waiting)
                 self._is_joined, self._arrived = True, 0
             case DetectImage() | ClassifySpectra() if self._is_joined:
                 self._arrived += 1
-                self._outbox.append(JobArrived(number=self._arrived))
+                self._send_now(JobArrived(number=self._arrived))
                 self.jobs.put(message)
             case _:
                 pass
@@ -239,9 +241,8 @@ class Link(threading.Thread):
                 self._hello_s = now_s
 
     def _rejoin(self) -> None:
-        """Begin anew; what waits to be done or sent is the old connection's. The answers are kept."""
+        """Begin anew; the jobs that wait are given to others meanwhile."""
         self._is_joined, self._hello_s = False, -1e9
-        self._outbox.clear()
         with contextlib.suppress(queue.Empty):
             while True:
                 self.jobs.get_nowait()

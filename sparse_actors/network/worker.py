@@ -19,7 +19,7 @@ from sparse_actors.errors import ConfigError
 from sparse_actors.messages import WorkerHello, WorkerLost, WorkerReady
 from sparse_actors.version import VERSION
 
-from .keys import read_secret
+from .keys import KeyPair, read_secret
 from .link import REFUSED, Leave, Link, say
 from .local_workers import PARENT_VARIABLE, SLOT_VARIABLE, TOKEN_VARIABLE
 from .skills import LoadError, Skills
@@ -40,7 +40,7 @@ def run_worker(endpoint: str, keyfile: Path | None = None, tags: Sequence[str] =
     Returns
     -------
     int
-        Exit code: 0 when dismissed at the end of a run, 3 when it may not join, else 1.
+        Exit code: 0 when dismissed at the end of a run, REFUSED when it may not join, else 1.
 
     Raises
     ------
@@ -60,9 +60,7 @@ def run_worker(endpoint: str, keyfile: Path | None = None, tags: Sequence[str] =
     if has_parent:
         # Ctrl-C belongs to the parent, which then dismisses its workers.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    pair = None if keyfile is None else read_secret(keyfile)
-    if pair is not None and not pair.daemon:
-        raise ConfigError(f"{keyfile} is the daemon's: expected one of `keys new NAME --daemon KEY`")
+    pair = None if keyfile is None else worker_key(keyfile)
     try:
         link = Link(endpoint, hello, pair, is_patient=slot > 0, has_parent=has_parent)
     except zmq.ZMQError as error:
@@ -75,6 +73,14 @@ def run_worker(endpoint: str, keyfile: Path | None = None, tags: Sequence[str] =
         link.finish()
     say(leave.reason)
     return leave.exit_code
+
+
+def worker_key(keyfile: Path) -> KeyPair:
+    """Read the key of a worker; raises ConfigError."""
+    pair = read_secret(keyfile)
+    if not pair.daemon:
+        raise ConfigError(f"{keyfile} is the daemon's: expected one of `keys new NAME --daemon KEY`")
+    return pair
 
 
 def _serve(link: Link, refused: int) -> Leave:

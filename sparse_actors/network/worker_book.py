@@ -39,8 +39,8 @@ MAX_SILENCES = 2
 """A job with which so many workers fell silent is given up: it may be what stops them."""
 MAX_STRAYS = 1024
 MAX_TAGS, MAX_TAG_CHARACTERS = 16, 40
-SILENT_BEATS = 2.5
-"""A connection that breaks after so many heartbeats failed to come was cut; else its process ended."""
+CUT_AFTER = 0.8
+"""A connection that ends after this part of the longest silence was cut; else its process ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ class WorkerBook:
         if worker is None or worker.is_local:
             return []
         silent_s = now_s - worker.heard_s
-        if silent_s > SILENT_BEATS * self._welcome.heartbeat_s:
+        if silent_s >= CUT_AFTER * self._welcome.silence_s:
             return list(self._lose(worker, f"silent for {silent_s:.1f} s", now_s, is_faultless=True))
         return list(self._lose(worker, "connection lost", now_s))
 
@@ -410,9 +410,9 @@ class WorkerBook:
                 self._strays[entry.key, worker.name] = jobs.without_arrays(entry.job)
             while len(self._strays) > MAX_STRAYS:
                 del self._strays[next(iter(self._strays))]
-        if given and given[0] is worker.given[0] and given[0].has_arrived:
+        if given and given[0] is worker.given[0]:
             first = given[0]
-            self._open[first.key] += 1
+            self._open[first.key] += first.has_arrived
             if not is_faultless or self._open[first.key] >= MAX_SILENCES:
                 yield self._lost(given.pop(0).job, reason, worker.name)
         self._requeue(given)

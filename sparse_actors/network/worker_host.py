@@ -9,12 +9,14 @@ from pathlib import Path
 
 from .link import REFUSED, say
 from .local_workers import PARENT_VARIABLE, TOKEN_VARIABLE, LocalWorkers
-from .worker import run_worker
+from .worker import run_worker, worker_key
 
 POLL_S = 0.1
 DRAIN_S = 3600.0
 """Longest wait for jobs to end; a second Ctrl-C ends it."""
 STOP_S = 2.0
+WRONG_SETUP = 3
+"""Exit code of wrong configuration, as everywhere."""
 RESTARTS, RESTARTS_WITHIN_S = 5, 60.0
 
 
@@ -28,11 +30,18 @@ def host_workers(endpoint: str, keyfile: Path | None = None, slots: int = 1, tag
     -------
     int
         Exit code: 0 after Ctrl-C, 3 if the workers may not join as they are.
+
+    Raises
+    ------
+    ConfigError
+        The key cannot be used.
     """
     if PARENT_VARIABLE in os.environ:
         return run_worker(endpoint, keyfile, tags)
     options = [f"--keyfile={keyfile}"] if keyfile else []
     options += [f"--tag={tag}" for tag in tags]
+    if keyfile is not None:
+        worker_key(keyfile)
     workers = LocalWorkers(
         count=slots,
         restart_budget=RESTARTS,
@@ -50,7 +59,7 @@ def host_workers(endpoint: str, keyfile: Path | None = None, slots: int = 1, tag
             for name, reason, code in workers.ended(time.monotonic()):
                 running -= 1
                 if code == REFUSED:
-                    return REFUSED
+                    return WRONG_SETUP
                 say(f"{name}: {reason}; started again")
             time.sleep(POLL_S)
     except KeyboardInterrupt:
