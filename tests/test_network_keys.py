@@ -164,6 +164,7 @@ class Guarded:
         return self.socket in ready
 
 
+@pytest.mark.failure_matrix
 def test_only_who_is_listed_gets_in_and_at_once(keys: Keys, context: zmq.Context[zmq.Socket[bytes]]) -> None:
     guarded = Guarded(context, keys)
     bench, stranger = a_key(keys, "bench"), a_key(keys, "stranger")
@@ -180,6 +181,7 @@ def test_only_who_is_listed_gets_in_and_at_once(keys: Keys, context: zmq.Context
     guarded.close()
 
 
+@pytest.mark.failure_matrix
 def test_without_the_gate_nobody_gets_in(keys: Keys, context: zmq.Context[zmq.Socket[bytes]]) -> None:
     bench = a_key(keys, "bench")
     keys.allow("bench", read_secret(bench).public, "workers")

@@ -7,8 +7,23 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from worker_book import (
+    DEADLINE_S,
+    JOIN_S,
+    SILENCE_S,
+    TOKEN,
+    hello,
+    job,
+    lost,
+    new_book,
+    published,
+    reasons,
+    refusals,
+    returned,
+    sent,
+    with_worker,
+)
 
-from sparse_actors.contracts.detector import Pois
 from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.messages import (
     DetectImage,
@@ -19,7 +34,6 @@ from sparse_actors.messages import (
     Message,
     ResultCameLate,
     WorkerDismissed,
-    WorkerHello,
     WorkerJoined,
     WorkerLeaving,
     WorkerLost,
@@ -27,64 +41,11 @@ from sparse_actors.messages import (
     WorkerWelcome,
 )
 from sparse_actors.network import jobs
-from sparse_actors.network.worker_book import Effect, Kill, Publish, Refuse, Send, WorkerBook
+from sparse_actors.network.effects import Effect, Kill, Publish, Send
 from sparse_actors.network.worker_record import MAX_AHEAD
-from sparse_actors.version import VERSION
-
-DEADLINE_S, SILENCE_S, HEARTBEAT_S, JOIN_S = 30.0, 5.0, 1.0, 60.0
-TOKEN = "the run's secret"
 
 
-def new_book() -> WorkerBook:
-    welcome = WorkerWelcome(
-        detector="find", options={}, heartbeat_s=HEARTBEAT_S, silence_s=SILENCE_S, deadline_s=DEADLINE_S
-    )
-    return WorkerBook(welcome=welcome, token=TOKEN, join_s=JOIN_S)
-
-
-def job(index: int, attempt: int = 1) -> DetectImage:
-    image = np.zeros((4, 6), np.uint8)
-    return DetectImage(partition=PartitionId(TileIndex(0, 0), index), attempt=attempt, image=image, scale=2)
-
-
-def hello(token: str = TOKEN, version: str = VERSION) -> WorkerHello:
-    return WorkerHello(token=token, version=version, host="pc", pid=42)
-
-
-def returned(order: DetectImage, x_px: float = 1.0) -> DetectionReturned:
-    pois = Pois.at([(x_px, 1.0)])
-    return DetectionReturned(
-        partition=order.partition, attempt=order.attempt, pois=pois, worker="liar", elapsed_s=0.1
-    )
-
-
-def lost(order: DetectImage, reason: str = "detector 'find' raised ValueError: no") -> DetectionLost:
-    return DetectionLost(partition=order.partition, attempt=order.attempt, reason=reason, worker="liar")
-
-
-def published(effects: list[Effect]) -> list[Message]:
-    return [effect.message for effect in effects if isinstance(effect, Publish)]
-
-
-def sent(effects: list[Effect], peer: bytes) -> list[Message]:
-    return [e.message for e in effects if isinstance(e, Send) and e.peer == peer]
-
-
-def reasons(effects: list[Effect], kind: type[Message] = DetectionLost) -> list[str]:
-    return [m.reason for m in published(effects) if isinstance(m, kind)]
-
-
-def refusals(effects: list[Effect]) -> list[str]:
-    return [effect.reason for effect in effects if isinstance(effect, Refuse)]
-
-
-def with_worker(book: WorkerBook, peer: bytes = b"1", *, local: str = "", now_s: float = 0.0) -> None:
-    if local:
-        book.expect(local, f"token of {local}", now_s)
-    book.receive(peer, hello(f"token of {local}" if local else TOKEN), now_s)
-    book.receive(peer, WorkerReady(), now_s)
-
-
+@pytest.mark.failure_matrix
 def test_a_worker_joins_and_takes_what_waits_in_order() -> None:
     book = new_book()
     first, second = job(0), job(1)
@@ -269,6 +230,7 @@ def test_a_worker_that_never_becomes_ready_is_ended() -> None:
     assert reasons(book.tick(JOIN_S), WorkerLost) == ["not ready 60 s after its start"] * 2
 
 
+@pytest.mark.failure_matrix
 def test_jobs_do_not_wait_for_ever_without_workers() -> None:
     book = new_book()
     book.tick(0.0)

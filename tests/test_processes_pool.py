@@ -73,6 +73,7 @@ def test_points_come_back_in_analysis_pixels_from_the_worker_that_found_them(ope
         assert isinstance(under_test.detect(behaviour), DetectionReturned), behaviour
 
 
+@pytest.mark.failure_matrix
 def test_a_detector_that_raises_or_returns_nonsense_is_named_and_its_worker_kept(open_pool: OpenPool) -> None:
     under_test = open_pool()
     pid = under_test.process_id()
@@ -85,6 +86,7 @@ def test_a_detector_that_raises_or_returns_nonsense_is_named_and_its_worker_kept
     assert under_test.process_id() == pid
 
 
+@pytest.mark.failure_matrix
 def test_a_worker_that_dies_loses_its_job_and_is_replaced(open_pool: OpenPool) -> None:
     under_test = open_pool()
     for behaviour in FATAL:
@@ -96,6 +98,7 @@ def test_a_worker_that_dies_loses_its_job_and_is_replaced(open_pool: OpenPool) -
     assert under_test.process_id() > 0
 
 
+@pytest.mark.failure_matrix
 @posix_only
 def test_a_worker_killed_from_outside_loses_its_job_and_only_it(open_pool: OpenPool) -> None:
     under_test = open_pool(local_workers=2)
@@ -113,6 +116,7 @@ def test_a_worker_killed_from_outside_loses_its_job_and_only_it(open_pool: OpenP
     assert under_test.next(WorkerJoined).worker == answer.worker
 
 
+@pytest.mark.failure_matrix
 def test_a_detector_that_hangs_is_killed_at_its_deadline(open_pool: OpenPool) -> None:
     under_test = open_pool(deadline_s=0.5, restart_budget=0)
     for behaviour in ENDLESS:
@@ -128,6 +132,7 @@ def test_a_detector_that_hangs_is_killed_at_its_deadline(open_pool: OpenPool) ->
     assert under_test.process_id() > 0
 
 
+@pytest.mark.failure_matrix
 @posix_only
 def test_an_idle_worker_that_stands_still_is_replaced(open_pool: OpenPool) -> None:
     under_test = open_pool(heartbeat_s=0.2, silence_s=1.0)
@@ -137,6 +142,7 @@ def test_an_idle_worker_that_stands_still_is_replaced(open_pool: OpenPool) -> No
     assert under_test.next(WorkerJoined).pid != pid
 
 
+@pytest.mark.failure_matrix
 @pytest.mark.parametrize(
     ("detector", "reason"),
     [
@@ -159,6 +165,7 @@ def test_a_detector_that_never_starts_leaves_no_job_waiting(
     assert under_test.next(DetectionLost).reason == answer.reason
 
 
+@pytest.mark.failure_matrix
 def test_a_worker_out_of_budget_is_tried_again_after_a_rest(open_pool: OpenPool) -> None:
     under_test = open_pool(restart_budget=0, restart_window_s=1.0)
     assert isinstance(under_test.detect("exit code 3"), DetectionLost)
@@ -190,6 +197,7 @@ def hello(token: str, version: str = VERSION) -> WorkerHello:
     return WorkerHello(token=token, version=version, host="pc", pid=1)
 
 
+@pytest.mark.failure_matrix
 def test_garbage_is_counted_and_ignored(open_pool: OpenPool, dealer: zmq.Socket[bytes]) -> None:
     under_test = open_pool(listen="tcp://127.0.0.1:*")
     under_test.next(WorkerJoined)
@@ -226,6 +234,7 @@ def test_garbage_is_counted_and_ignored(open_pool: OpenPool, dealer: zmq.Socket[
     assert isinstance(under_test.detect("nothing"), DetectionReturned)
 
 
+@pytest.mark.failure_matrix
 def test_a_frame_larger_than_any_answer_costs_the_connection(
     open_pool: OpenPool, dealer: zmq.Socket[bytes]
 ) -> None:
@@ -239,6 +248,7 @@ def test_a_frame_larger_than_any_answer_costs_the_connection(
     assert isinstance(under_test.detect("nothing"), DetectionReturned)
 
 
+@pytest.mark.failure_matrix
 @pytest.mark.parametrize(("token", "version", "word"), [("guess", VERSION, "token"), ("", "0.0.0", "0.0.0")])
 def test_a_stranger_is_told_why_it_may_not_join(
     open_pool: OpenPool, dealer: zmq.Socket[bytes], token: str, version: str, word: str
@@ -296,6 +306,7 @@ def test_a_late_result_and_one_for_nobody_are_refused(open_pool: OpenPool, deale
 # -- the port, and the end -------------------------------------------------------------------------
 
 
+@pytest.mark.failure_matrix
 def test_the_queue_is_bounded_and_a_closed_pool_takes_nothing(open_pool: OpenPool) -> None:
     under_test = open_pool(local_workers=0)
     for _ in range(MAX_OPEN_JOBS):
@@ -328,6 +339,7 @@ def test_closing_leaves_nothing(open_pool: OpenPool, tmp_path: Path, behaviour: 
     assert (tmp_path / "workers.log").read_text().count("dismissed: the run ended") == 2
 
 
+@pytest.mark.failure_matrix
 @posix_only
 @pytest.mark.parametrize("behaviour", ["nothing", "hang", "hang with the interpreter locked"])
 def test_workers_end_when_the_daemon_is_killed(
@@ -368,6 +380,7 @@ time.sleep(60)
         shutil.rmtree(Path(endpoint.removeprefix("ipc://")).parent)
 
 
+@pytest.mark.failure_matrix
 def test_a_pool_that_fails_itself_leaves_no_job_waiting(
     open_pool: OpenPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

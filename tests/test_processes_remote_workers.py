@@ -120,6 +120,7 @@ def port_of(under_test: PoolUnderTest) -> int:
 # -- who may work ------------------------------------------------------------------------------------
 
 
+@pytest.mark.failure_matrix
 def test_a_key_lets_a_worker_in_and_revoking_it_sends_it_away(
     open_pool: OpenPool, start_worker: StartWorker, keys: Keys
 ) -> None:
@@ -139,6 +140,7 @@ def test_a_key_lets_a_worker_in_and_revoking_it_sends_it_away(
     printed.has("does not let this key in")
 
 
+@pytest.mark.failure_matrix
 def test_a_worker_with_other_code_is_refused_and_told_which(
     open_pool: OpenPool, start_worker: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +167,7 @@ def test_a_key_that_cannot_be_used_is_said_at_once(start_worker: StartWorker, ke
 # -- slots -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.failure_matrix
 def test_a_slot_whose_detector_crashes_is_filled_again_and_the_other_works_on(
     open_pool: OpenPool, start_worker: StartWorker
 ) -> None:
@@ -178,6 +181,7 @@ def test_a_slot_whose_detector_crashes_is_filled_again_and_the_other_works_on(
     assert isinstance(under_test.detect("nothing"), DetectionReturned)
 
 
+@pytest.mark.failure_matrix
 @posix_only
 def test_ctrl_c_lets_a_job_end_and_then_leaves(
     open_pool: OpenPool, start_worker: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -198,6 +202,7 @@ def test_ctrl_c_lets_a_job_end_and_then_leaves(
     assert not is_running(pid)
 
 
+@pytest.mark.failure_matrix
 @posix_only
 def test_the_workers_of_a_computer_end_when_the_process_that_holds_them_is_killed(
     open_pool: OpenPool, start_worker: StartWorker
@@ -214,6 +219,7 @@ def test_the_workers_of_a_computer_end_when_the_process_that_holds_them_is_kille
 # -- links -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.failure_matrix
 def test_a_job_behind_a_cut_link_is_done_by_another_and_the_late_result_is_counted(
     open_pool: OpenPool, start_worker: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +247,7 @@ def test_a_job_behind_a_cut_link_is_done_by_another_and_the_late_result_is_count
         assert under_test.nothing_more() or not isinstance(under_test.next(WorkerJoined), DetectionReturned)
 
 
+@pytest.mark.failure_matrix
 def test_a_late_result_of_a_job_that_is_still_open_is_used(
     open_pool: OpenPool, start_worker: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +267,7 @@ def test_a_late_result_of_a_job_that_is_still_open_is_used(
         assert under_test.process_id() == pid
 
 
+@pytest.mark.failure_matrix
 def test_a_connection_that_breaks_costs_no_job(open_pool: OpenPool, start_worker: StartWorker) -> None:
     under_test = open_pool(**QUICK)
     with relay(port_of(under_test)) as link:
@@ -287,6 +295,7 @@ def test_images_cross_a_slow_link_compressed(open_pool: OpenPool, start_worker: 
     assert passed[2] < 0.5 * image.nbytes, "6 of 16 bits are noise"
 
 
+@pytest.mark.failure_matrix
 @posix_only
 def test_a_worker_finds_the_daemon_that_is_started_again(
     start_worker: StartWorker, tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch

@@ -24,13 +24,14 @@ from sparse_actors.messages import (
     WorkerWelcome,
 )
 
+from .effects import Effect, Kill, Publish, Refuse, Send
 from .endpoints import check_listen
 from .jobs import Job
 from .keys import Keys
 from .local_workers import KILL_S, LocalWorkers
 from .router import Router
 from .same_code import code_of
-from .worker_book import Effect, Kill, Publish, Refuse, Send, WorkerBook
+from .worker_book import WorkerBook
 
 POLL_S = 0.05
 """How long the death of a local worker may go unseen."""

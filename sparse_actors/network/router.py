@@ -29,6 +29,9 @@ MAX_INCOMING_BYTES = 1_000_000 + MAX_POIS * 8 * (2 + 1 + 4)
 HIGH_WATER_MARK = 16
 """Messages waiting for one peer: a job and some heartbeats."""
 HANDSHAKE_MS = 5000
+LOCAL_HEARTBEAT_MS, LOCAL_SILENCE_MS = 200, 1000
+"""Of the connections to this computer's own workers. Signs of life come from a thread of the system, also
+while a detector holds the interpreter; a process that was stopped gives none."""
 MAX_SOCKET_PATH = 100
 """Bytes; the systems' limits are 104 and 108."""
 
@@ -48,7 +51,6 @@ class Router:
         Encrypt `listen` and let in only who is on the list of workers; None lets anybody connect.
     heartbeat_s, silence_s
         Period of the signs of life on `listen`, and the silence after which a connection is closed.
-        They are given by a thread of the system, which goes on while a detector works.
 
     Raises
     ------
@@ -69,12 +71,13 @@ class Router:
             stack.callback(context.destroy, linger=0)
             self._socket = _limited_socket(context)
             self._monitor = self._socket.get_monitor_socket(_CONNECTIONS)
+            self._socket.heartbeat_ivl, self._socket.heartbeat_timeout = LOCAL_HEARTBEAT_MS, LOCAL_SILENCE_MS
             self._handshaking: dict[int, None] = {}
             self._socket.bind("tcp://127.0.0.1:*" if directory is None else f"ipc://{directory / 'workers'}")
             self.endpoints = [self._socket.getsockopt_string(zmq.LAST_ENDPOINT)]
             """Where workers connect: the private endpoint, then `listen`."""
             if listen:
-                # These options hold for what is bound after them: this computer's own workers need none.
+                # These options hold for what is bound after them, not for this computer's own workers.
                 self._socket.heartbeat_ivl = int(1000 * heartbeat_s)
                 self._socket.heartbeat_timeout = int(1000 * silence_s)
                 if keys is not None:

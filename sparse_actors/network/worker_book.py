@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sparse_actors.errors import ClassifierError, DetectorError
 from sparse_actors.messages import (
@@ -29,6 +29,7 @@ from sparse_actors.messages import (
 from sparse_actors.version import VERSION
 
 from . import jobs
+from .effects import Effect, Kill, Publish, Refuse, Send
 from .jobs import Job, JobKey, Lost, Returned
 from .link_rate import LinkRate
 from .worker_record import Given, WorkerRecord
@@ -39,45 +40,10 @@ MAX_SILENCES = 2
 """A job with which so many workers fell silent is given up: it may be what stops them."""
 MAX_STRAYS = 1024
 MAX_TAGS, MAX_TAG_CHARACTERS = 16, 40
+STOPPED_S = 0.15
+"""A local worker that cannot be reached for so long and has not ended was stopped."""
 CUT_AFTER = 0.8
 """A connection that ends after this part of the longest silence was cut; else its process ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send a message to the peer with this routing id."""
-
-    peer: bytes
-    message: Message
-    link: LinkRate | None = None
-    """Of a job: what it crosses."""
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Tell the rest of the system."""
-
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """End the process of a local worker."""
-
-    worker: str
-    reason: str
-    is_overdue: bool
-    """A job took too long; every other reason counts against the worker's restart budget."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """Count a message that is not acted on."""
-
-    reason: str
-
-
-Effect = Send | Publish | Kill | Refuse
 
 
 class WorkerBook:
@@ -205,12 +171,13 @@ class WorkerBook:
         return list(self._lose(worker, f"worker died: {reason}", now_s)) if worker else []
 
     def unreachable(self, peer: bytes, now_s: float) -> list[Effect]:
-        """Note that nothing can be sent to a peer.
-
-        Of local workers the process is watched, which tells more.
-        """
+        """Note that nothing can be sent to a peer."""
         worker = self._peers.get(peer)
-        if worker is None or worker.is_local:
+        if worker is None:
+            return []
+        if worker.is_local:
+            # Its process is watched, which tells more, but may take a moment.
+            worker.unreachable_s = min(worker.unreachable_s, now_s)
             return []
         silent_s = now_s - worker.heard_s
         if silent_s >= CUT_AFTER * self._welcome.silence_s:
@@ -218,8 +185,8 @@ class WorkerBook:
         return list(self._lose(worker, "connection lost", now_s))
 
     def ping(self) -> list[Effect]:
-        """Send something to everybody elsewhere: who is gone cannot be reached."""
-        return [Send(w.peer, Heartbeat()) for w in self._peers.values() if not w.is_local]
+        """Send something to everybody: who is gone cannot be reached."""
+        return [Send(peer, Heartbeat()) for peer in self._peers]
 
     def keep_only(self, users: Collection[str], now_s: float) -> list[Effect]:
         """Send workers away whose key is not allowed any more."""
@@ -426,9 +393,11 @@ class WorkerBook:
         """Return which limit of time, other than a job's, a worker has passed, or nothing."""
         if worker.state in ("starting", "joining") and now_s - worker.since_s >= self._join_s:
             return f"not ready {self._join_s:g} s after its start"
+        if now_s - worker.unreachable_s >= STOPPED_S:
+            return "its process gives no sign of life"
         # Compiled code may hold a worker's interpreter, and with it the heartbeat. A worker is therefore
-        # held for dead in silence only when it has nothing to do. While it works, its process is watched
-        # on this computer, and its connection, which lives in a thread of the system, on another.
+        # held for dead in silence only when it has nothing to do. While it works, its connection tells,
+        # which lives in a thread of the system.
         if worker.state == "ready" and not worker.given:
             if now_s - worker.heard_s >= self._welcome.silence_s:
                 return f"silent for {self._welcome.silence_s:g} s"

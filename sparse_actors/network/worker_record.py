@@ -45,6 +45,8 @@ class WorkerRecord:
     user: str = ""
     """Name of its key; empty for one that showed a token."""
     tags: frozenset[str] = frozenset()
+    unreachable_s: float = math.inf
+    """Since when its connection is gone though its process is there."""
     given: deque[Given] = field(default_factory=deque)
     """The first is the one it is at."""
     link: LinkRate | None = None
