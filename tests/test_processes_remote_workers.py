@@ -28,7 +28,6 @@ from pool_under_test import (
     wait_until,
     zero_copy_thread,
 )
-from relay import relay
 
 from sparse_actors.messages import (
     DetectionLost,
@@ -39,6 +38,7 @@ from sparse_actors.messages import (
     WorkerLost,
 )
 from sparse_actors.network.keys import DAEMON, Keys, read_public
+from sparse_actors.testing.cuttable_link import cuttable_link
 
 __all__ = ["open_pool", "zero_copy_thread"]  # fixtures
 
@@ -226,7 +226,7 @@ def test_a_job_behind_a_cut_link_is_done_by_another_and_the_late_result_is_count
     monkeypatch.setenv("ODD_BEGUN", str(tmp_path / "begun"))
     monkeypatch.setenv("ODD_RELEASE", str(tmp_path / "release"))
     under_test = open_pool(**QUICK)
-    with relay(port_of(under_test)) as link:
+    with cuttable_link(port_of(under_test)) as link:
         start_worker(link.endpoint, under_test.pool.token)
         far = under_test.next(WorkerJoined)
         under_test.submit(image_that_means("wait for release"))
@@ -254,7 +254,7 @@ def test_a_late_result_of_a_job_that_is_still_open_is_used(
     monkeypatch.setenv("ODD_BEGUN", str(tmp_path / "begun"))
     monkeypatch.setenv("ODD_RELEASE", str(tmp_path / "release"))
     under_test = open_pool(**QUICK)
-    with relay(port_of(under_test)) as link:
+    with cuttable_link(port_of(under_test)) as link:
         start_worker(link.endpoint, under_test.pool.token)
         pid = under_test.next(WorkerJoined).pid
         under_test.submit(image_that_means("wait for release"))
@@ -270,7 +270,7 @@ def test_a_late_result_of_a_job_that_is_still_open_is_used(
 @pytest.mark.failure_matrix
 def test_a_connection_that_breaks_costs_no_job(open_pool: OpenPool, start_worker: StartWorker) -> None:
     under_test = open_pool(**QUICK)
-    with relay(port_of(under_test)) as link:
+    with cuttable_link(port_of(under_test)) as link:
         start_worker(link.endpoint, under_test.pool.token)
         pid = under_test.next(WorkerJoined).pid
         link.break_off()
@@ -282,7 +282,7 @@ def test_images_cross_a_slow_link_compressed(open_pool: OpenPool, start_worker: 
     under_test = open_pool(**QUICK | {"heartbeat_s": 1.0, "silence_s": 5.0})
     image = np.random.default_rng(3).integers(0, 64, (512, 1024)).astype(np.uint16)
     image[0, 0] = image_that_means("nothing")[0, 0]
-    with relay(port_of(under_test), bytes_per_s=4e6) as link:
+    with cuttable_link(port_of(under_test), bytes_per_s=4e6) as link:
         start_worker(link.endpoint, under_test.pool.token)
         under_test.next(WorkerJoined)
         passed = []

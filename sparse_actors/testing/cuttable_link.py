@@ -1,16 +1,16 @@
-"""A TCP link between a worker and its daemon that a test can cut, heal, break and slow down."""
+"""A TCP link, on one computer, that a test can cut, heal, break and slow down."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 CHUNK_BYTES = 64 * 1024
 
 
-class Relay:
+class CuttableLink:
     """Passes bytes between its own port and another one.
 
     Parameters
@@ -18,7 +18,14 @@ class Relay:
     port
         Of the daemon, on loopback.
     bytes_per_s
-        Longest rate in each direction; None for no limit.
+        Highest rate in each direction; None for no limit.
+
+    Attributes
+    ----------
+    endpoint : str
+        Where to connect instead of to the port, "tcp://127.0.0.1:...".
+    bytes_passed : int
+        In both directions together.
     """
 
     def __init__(self, port: int, bytes_per_s: float | None = None) -> None:
@@ -49,6 +56,7 @@ class Relay:
                 end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        """Close everything and wait for the threads."""
         self._is_closed = True
         self._flows.set()
         with contextlib.suppress(OSError):
@@ -87,16 +95,16 @@ class Relay:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
-    def _start(self, run: object, *arguments: object) -> None:
-        thread = threading.Thread(target=run, args=arguments, name="relay", daemon=True)  # type: ignore[arg-type]
+    def _start(self, run: Callable[..., None], *arguments: socket.socket) -> None:
+        thread = threading.Thread(target=run, args=arguments, name="link", daemon=True)
         self._threads.append(thread)
         thread.start()
 
 
 @contextlib.contextmanager
-def relay(port: int, bytes_per_s: float | None = None) -> Iterator[Relay]:
-    """Open a relay and close it."""
-    opened = Relay(port, bytes_per_s)
+def cuttable_link(port: int, bytes_per_s: float | None = None) -> Iterator[CuttableLink]:
+    """Open a link and close it."""
+    opened = CuttableLink(port, bytes_per_s)
     try:
         yield opened
     finally:
