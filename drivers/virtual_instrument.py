@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,8 @@ class VirtualInstrument(Microscope):
     state_file
         Where the settings are kept between processes; empty to forget them.
     """
+
+    instrument_options: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(
         self,

@@ -13,25 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from sparse_actors import plugins
-from sparse_actors.actors.detector_actor import DetectorActor
 from sparse_actors.actors.microscope_actor import Instrument, MicroscopeActor
-from sparse_actors.actors.partition_scheduler import PartitionScheduler
-from sparse_actors.actors.phase_namer import ElementsOf, PhaseNamer
 from sparse_actors.actors.recorder import Recorder
-from sparse_actors.actors.region_planner import RegionPlanner
-from sparse_actors.actors.slads_sampler import SladsSampler
-from sparse_actors.actors.time_keeper import TimeKeeper
-from sparse_actors.config import Config, EdsTable
-from sparse_actors.contracts.spectra import EnergyAxis
+from sparse_actors.config import Config
+from sparse_actors.deciders import Decider, deciders
 from sparse_actors.ending import POLL_S, QUICK_S, Ending
-from sparse_actors.errors import ConfigError
+from sparse_actors.hooks import CLOSE_S, Hooks
 from sparse_actors.instrument_times import read_times, write_times
-from sparse_actors.learn import ELEMENTS, model_part
+from sparse_actors.lease import leased
 from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun, WorkerJoined, WorkerLost
 from sparse_actors.network.endpoints import needs_keys
 from sparse_actors.network.keys import Keys, keys_folder
@@ -41,14 +33,17 @@ from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.planning.merging import compile_merging
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
+from sparse_actors.recording.flight import FlightRecorder, Session
 from sparse_actors.recording.journal import Journal, read_journal
 from sparse_actors.recording.nexus import finalize
 from sparse_actors.recording.run_folder import RunFolder
 from sparse_actors.recording.spectra import SpectraStore
 from sparse_actors.recording.store import RunStore
+from sparse_actors.run_control import RunControl
+from sparse_actors.run_log import RunLog
 from sparse_actors.runtime.bus import Bus, Tap
 from sparse_actors.runtime.clock import Clock
-from sparse_actors.runtime.shell import Behaviour, Shell
+from sparse_actors.runtime.shell import Shell
 from sparse_actors.sampling.field_map import compile_sampling
 from sparse_actors.session import new_folder, open_session
 from sparse_actors.stop_signals import StopSignals
@@ -152,11 +147,14 @@ def run_survey(
     ------
     ConfigError
         The run cannot be resumed with this configuration, or the folder is not empty.
+    InstrumentInUseError
+        Another run has the microscope.
     JournalError
         The journal of the run to resume is damaged.
     """
     folder = RunFolder(out or new_folder(config))
-    with StopSignals() as signals, ExitStack() as stack:
+    with StopSignals() as signals, ExitStack() as telling, ExitStack() as stack:
+        stack.enter_context(leased(config.microscope, str(folder.path.absolute()), os.environ))
         session = open_session(
             folder,
             config,
@@ -167,6 +165,7 @@ def run_survey(
         )
         journal, config = session.journal, session.config
         stack.callback(journal.close)
+        control = telling.enter_context(RunControl(config.run.name, folder.path.absolute(), signals))
         if session.is_finished:
             stack.close()
             reason = "it was finished before and is left as it is"
@@ -174,17 +173,9 @@ def run_survey(
             return _with_result(finished, folder, signals)
         clock = Clock()
         stack.callback(clock.close)
-        log_file = stack.enter_context(folder.log.open("a", encoding="utf-8"))
-        stack.callback(structlog.configure, **structlog.get_config())
-        structlog.configure(
-            processors=[
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.add_log_level,
-                structlog.processors.ExceptionRenderer(),
-                structlog.processors.JSONRenderer(),
-            ],
-            logger_factory=structlog.WriteLoggerFactory(log_file),
-        )
+        log = telling.enter_context(RunLog.opened(folder.log, config.run.name))
+        hooks = Hooks(config.hooks, config.run.name, folder.path.absolute(), os.environ)
+        telling.callback(lambda: hooks.close(QUICK_S if signals.count > 1 else CLOSE_S))
         started = RunStarted(
             name=config.run.name,
             session=session.number,
@@ -199,12 +190,22 @@ def run_survey(
             structlog.get_logger().warning(session.note)
         known = read_times(times_folder, config.microscope)
         survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile), known, signals, say)
-        result = replace(survey.run((started, *session.lost), observe), note=session.note)
+        control.attach(survey.publish, survey.waits_for)
+        observers = (log.watch, control.watch, hooks.watch, observe)
+        result = replace(survey.run((started, *session.lost), *observers), note=session.note)
         if times_folder is not None:
             _keep_times(times_folder, config, folder, known)
         stack.close()
+        control.detach("the result to be written")
         signals.listen(lambda name, count: say(f"{name}: {WRITING}") if count == 1 else None)
-        return _with_result(result, folder, signals)
+        result = _with_result(result, folder, signals)
+        hooks.tell(
+            "failed" if result.outcome == "failed" else "finished",
+            result.reason,
+            outcome=result.outcome,
+            problems=result.problems,
+        )
+        return result
 
 
 def _with_result(result: RunResult, folder: RunFolder, signals: StopSignals) -> RunResult:
@@ -244,6 +245,7 @@ class _Survey:
         self._plan = plan
         self._folder = folder
         self._bus = bus = Bus()
+        self.publish = bus.publish
         driver = plugins.build("microscope", config.microscope.driver, config.microscope.options)
         instrument = Instrument(driver, state.to_restore)
         self._signals = signals
@@ -276,39 +278,40 @@ class _Survey:
             # The recorder tells it what the journal holds, each time it is built.
             return SpectraStore(folder.path, lambda: _check_room(folder.path, min_free_bytes))
 
-        parts: list[tuple[str, Any, Callable[[], Behaviour]]] = [
-            ("recorder", Recorder, lambda: Recorder(store, spectra(), journal, read_journal(folder.journal))),
-            (
-                "time keeper",
-                TimeKeeper,
-                lambda: TimeKeeper(LearntTimes(plan.timing, known_times), read_journal(folder.journal)),
-            ),
-            ("planner", RegionPlanner, lambda: RegionPlanner(plan, read_journal(folder.journal))),
-            ("detector", DetectorActor, lambda: DetectorActor(plan, read_journal(folder.journal))),
-            (
-                "microscope",
-                MicroscopeActor,
-                lambda: MicroscopeActor(instrument, journal.append, clock.now, metadata),
-            ),
-            ("scheduler", PartitionScheduler, lambda: PartitionScheduler(plan, read_journal(folder.journal))),
-        ]
-        if map_plan is not None:
-            sampler = partial(SladsSampler, map_plan)
-            parts.append(("sampler", SladsSampler, lambda: sampler(read_journal(folder.journal))))
-            parts.append(("phase namer", PhaseNamer, lambda: PhaseNamer(_elements_of(eds))))
+        self._flight = flight = FlightRecorder(folder.flight, lambda: read_journal(folder.journal))
+        self._known_times = known_times
+
+        def shell(part: Decider) -> Shell:
+            build = partial(lambda part: part.build(flight.history(part.name)), part)
+            return Shell(part.name, part.accepts, build, bus.publish, clock, flight)
+
+        def recorder() -> Recorder:
+            return Recorder(store, spectra(), journal, read_journal(folder.journal))
+
+        def microscope() -> MicroscopeActor:
+            return MicroscopeActor(instrument, journal.append, clock.now, metadata)
+
+        *deciding, scheduler = deciders(config, plan, known_times)
         self._shells = [
-            Shell(name, kind.accepts, factory, bus.publish, clock) for name, kind, factory in parts
+            Shell("recorder", Recorder.accepts, recorder, bus.publish, clock),
+            *map(shell, deciding),
+            Shell("microscope", MicroscopeActor.accepts, microscope, bus.publish, clock),
+            shell(scheduler),
         ]
         self._ended = threading.Event()
         self._finished: RunFinished | None = None
         self._worker_is_ready = threading.Event()
         self._lost_reasons: list[str] = []
 
-    def run(self, begun: Iterable[Message], observe: Tap | None) -> RunResult:
+    def waits_for(self) -> str:
+        """Return what the microscope does, in words."""
+        return self._ending.waits_for
+
+    def run(self, begun: Iterable[Message], *observers: Tap | None) -> RunResult:
         """Say what is journaled of this session, start everything, wait for the end, stop all in reverse."""
         self._bus.tap(self._watch)
         self._bus.tap(self._ending.watch)
-        if observe:
+        for observe in filter(None, observers):
             self._bus.tap(observe)
         problems: list[str] = []
         try:
@@ -317,6 +320,8 @@ class _Survey:
             self._bus.attach(self._pool)
             for fact in begun:
                 self._bus.publish(fact)
+                if isinstance(fact, RunStarted):
+                    self._flight.begin(Session(fact.session, self._known_times, self._plan.until_tile))
             self._signals.listen(self._ending.stop)
             self._pool.start()
             recorder, *others = self._shells
@@ -379,6 +384,9 @@ class _Survey:
         if not self._ending.has_stopped(recorder):
             hanging.append(recorder.name)
         problems = [f"the {name} did not stop in time" for name in hanging]
+        self._flight.close()
+        if self._flight.problem:
+            problems.append(self._flight.problem)
         # A thread that hangs is in the driver, which is not made for two.
         is_hanging = "microscope" in hanging
         why = "the driver does not return" if is_hanging else self._ending.restored()
@@ -398,22 +406,6 @@ class _GuardedStore(RunStore):
         """Reserve as RunStore does, if the disk keeps `limits.min_free_disk_gb` free."""
         _check_room(self._folder, self._min_free_bytes)
         super().reserve(slab, scans, pixel_type)
-
-
-def _elements_of(eds: EdsTable | None) -> ElementsOf:
-    """Match lines if the energy of the beam is known and the tables of lines are installed."""
-    beam_kev = None if eds is None else eds.beam_kev
-
-    def elements_of(template: NDArray[np.float64], axis: EnergyAxis) -> tuple[str, ...]:
-        if beam_kev is None:
-            return ()
-        try:
-            match_elements = model_part(ELEMENTS)
-        except ConfigError:
-            return ()
-        return tuple(match.element for match in match_elements(template, axis, beam_kev=beam_kev))
-
-    return elements_of
 
 
 def _check_room(folder: Path, min_free_bytes: int) -> None:

@@ -274,6 +274,30 @@ class LimitsTable(Table):
     """gigabytes that must stay free on the disk of the run"""
 
 
+class HooksTable(Table):
+    """Whom to tell when something happens; `${NAME}` in an address is an environment variable."""
+
+    on: tuple[Literal["started", "paused", "failed", "finished"], ...] = (
+        "started",
+        "paused",
+        "failed",
+        "finished",
+    )
+    """what is told; finished: completed or stopped"""
+    command: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """program with its arguments, which gets one JSON object on its standard input; empty: none"""
+    webhook: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """address to which one JSON object is posted; empty: none"""
+    mail_to: tuple[Annotated[str, Field(pattern=r"^[^\s@]+@[^\s@]+$")], ...] = ()
+    """addresses that get a mail; empty: none"""
+    mail_from: str = Field(default="", pattern=r"^([^\s@]+@[^\s@]+)?$")
+    """sender of the mails"""
+    mail_server: str = Field(default="", pattern=r"^(smtps?://\S+)?$")
+    """smtp://USER:${PASSWORD}@HOST:PORT; smtps:// is encrypted from the start, smtp:// if the server can"""
+    timeout_s: float = Field(default=10.0, gt=0, le=300)
+    """seconds that a command, a webhook or a mail may take"""
+
+
 class Config(Table):
     """Everything a run needs."""
 
@@ -287,6 +311,7 @@ class Config(Table):
     eds: EdsTable | None = None
     workers: WorkersTable = WorkersTable()
     limits: LimitsTable = LimitsTable()
+    hooks: HooksTable = HooksTable()
 
     @property
     def fast(self) -> Imaging:

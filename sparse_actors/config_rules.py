@@ -250,6 +250,13 @@ def _classifier(config: Config) -> Iterator[str]:
         yield from plugins.check("classifier", config.eds.classifier, config.eds.options)
 
 
+def _mail(config: Config) -> Iterator[str]:
+    hooks = config.hooks
+    for key, value in (("mail_from", hooks.mail_from), ("mail_server", hooks.mail_server)):
+        if hooks.mail_to and not value:
+            yield f"hooks.{key} is missing: hooks.mail_to names somebody"
+
+
 def _sampler(config: Config) -> Iterator[str]:
     if config.eds is not None:
         try:
@@ -302,6 +309,7 @@ RULES: dict[Callable[[Config], Iterator[str]], tuple[Key, ...]] = {
     _classifier: (plugins.NAME_KEY["classifier"], plugins.OPTIONS_KEY["classifier"]),
     _sampler: (("eds", "sampler"),),
     _live_time: (("eds", "live_time_ms"), ("eds", "live_time_range_ms")),
+    _mail: (("hooks", "mail_to"), ("hooks", "mail_from"), ("hooks", "mail_server")),
     _map_grid: (("eds", "grid_px"), _ANALYSIS),
 }
 """Each rule with the keys it reads."""

@@ -71,6 +71,11 @@ class Ending:
         self._has_moved_on = threading.Event()
 
     @property
+    def waits_for(self) -> str:
+        """What the survey waits for, in words."""
+        return self._waits_for
+
+    @property
     def has_given_up(self) -> bool:
         """Whether the survey ends without what it waited for."""
         return self._has_given_up.is_set()

@@ -23,6 +23,10 @@ class MicroscopeError(SparseActorsError):
     """The instrument refused or failed; the order may be tried again."""
 
 
+class InstrumentInUseError(MicroscopeError):
+    """Another run has the instrument; says which, and since when."""
+
+
 class StageError(MicroscopeError):
     """The stage did not arrive where it was sent."""
 
@@ -49,6 +53,14 @@ class JournalError(SparseActorsError):
 
 class PluginError(SparseActorsError):
     """No such driver or detector, or it could not be loaded."""
+
+
+class ControlError(SparseActorsError):
+    """A run or a daemon refused what it was asked."""
+
+
+class NobodyAnswersError(ControlError):
+    """There is no run or daemon to talk to."""
 
 
 class ActorError(SparseActorsError):

@@ -7,6 +7,7 @@ are of the phases that they were named.
 from __future__ import annotations
 
 import importlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from sparse_actors.actors.microscope_actor import Instrument, MicroscopeActor
 from sparse_actors.config import Config, MicroscopeTable
 from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.errors import ConfigError, MicroscopeError
+from sparse_actors.lease import leased
 from sparse_actors.messages import (
     FieldId,
     MeasureSpots,
@@ -140,7 +142,7 @@ def measure(
     Raises
     ------
     MicroscopeError
-        It failed, gives no spectra, or was not brought back.
+        It failed, is in use, gives no spectra, or was not brought back.
     KeyboardInterrupt
         A signal asked for the end; the microscope was brought back.
     """
@@ -150,7 +152,7 @@ def measure(
     driver = plugins.build("microscope", microscope.driver, microscope.options)
     actor = MicroscopeActor(Instrument(driver), lambda note: None, time.time)
     parts: list[SpectraMeasured] = []
-    with StopSignals() as signals:
+    with StopSignals() as signals, leased(microscope, "learn", os.environ):
         try:
             prepared = _done(actor, plan.prepare(1))
             if isinstance(prepared, MicroscopePrepared) and not prepared.capabilities.spectra:

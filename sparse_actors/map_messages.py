@@ -25,6 +25,8 @@ class MapTheField(Order):
     attempt: int
     within_s: float | None = None
     """Beam time for it; None for no limit."""
+    is_paused: bool = False
+    """Whether no spots are to be measured until `RunContinued`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

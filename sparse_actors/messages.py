@@ -38,10 +38,28 @@ from .message import After as After
 from .message import Effect as Effect
 from .message import Message as Message
 from .message import Order as Order
+from .order_messages import ContinueRun as ContinueRun
+from .order_messages import OrderRefused as OrderRefused
+from .order_messages import PauseRun as PauseRun
+from .order_messages import PlanRegions as PlanRegions
+from .order_messages import ProposeRegions as ProposeRegions
+from .order_messages import RegionsProposed as RegionsProposed
+from .order_messages import RunContinued as RunContinued
+from .order_messages import RunPaused as RunPaused
+from .order_messages import SkipTile as SkipTile
+from .order_messages import TileSkipped as TileSkipped
 from .scan import FieldId as FieldId
 from .scan import MapField as MapField
 from .scan import Scan as Scan
 from .scan import ScanId as ScanId
+from .storage_messages import ConfirmRecorded as ConfirmRecorded
+from .storage_messages import ImagesLost as ImagesLost
+from .storage_messages import PartitionReloaded as PartitionReloaded
+from .storage_messages import Recorded as Recorded
+from .storage_messages import RecordingFailed as RecordingFailed
+from .storage_messages import ReloadPartition as ReloadPartition
+from .storage_messages import ReserveStorage as ReserveStorage
+from .storage_messages import StorageReserved as StorageReserved
 from .worker_messages import Heartbeat as Heartbeat
 from .worker_messages import JobArrived as JobArrived
 from .worker_messages import ResultCameLate as ResultCameLate
@@ -207,88 +225,8 @@ class MicroscopeReset(Message):
 class MicroscopeIdle(Message):
     """The scheduler has nothing to order; the gap until the next scan has this cause."""
 
-    cause: Literal["detection", "storage", "budget"]
-
-
-# -- storage ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReserveStorage(Order):
-    """Make room on disk for scans; their geometry is known before they are exposed."""
-
-    slab: str
-    scans: tuple[Scan, ...]
-    pixel_type: Literal["uint8", "uint16"]
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StorageReserved(Message):
-    """The slab is on disk and the intent to expose these scans is in the journal, synced."""
-
-    slab: str
-    scans: tuple[Scan, ...]
-    pixel_type: Literal["uint8", "uint16"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded(Message):
-    """The pixels of a scan are on disk, synced and journaled. From here on they cannot be lost."""
-
-    scan_id: ScanId
-    attempt: int
-    slab: str
-    crc32: int
-    dwell_ns: float
-    started_s: float
-    finished_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordingFailed(Message):
-    """The disk refused, or (not `is_disk_error`) the pixels never came."""
-
-    reason: str
-    is_disk_error: bool
-    scan_id: ScanId | None = None
-    slab: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImagesLost(Message):
-    """Scans of a slab are not on disk as they were recorded or reserved: they are to be exposed (again)."""
-
-    slab: str
-    scan_ids: tuple[ScanId, ...]
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfirmRecorded(Order):
-    """Say again whether a scan is recorded."""
-
-    scan_id: ScanId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReloadPartition(Order):
-    """Read recorded fast images back from disk, to detect a partition or a seam (again)."""
-
-    partition: PartitionId
-    scans: tuple[Scan, ...]
-    """The fast scan of the partition; for a seam, those of its tile."""
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartitionReloaded(Message):
-    """A recorded fast image, checked against its checksum, to detect `partition`."""
-
-    partition: PartitionId
-    scan: Scan
-    attempt: int
-    image: NDArray[Any]
+    cause: str
+    """"detection", "storage", "budget", or "paused: " and why."""
 
 
 # -- detection -------------------------------------------------------------------------------
@@ -372,7 +310,11 @@ class RegionsPlanned(Message):
     predicted_s: float
     is_fallback: bool = False
     left_out: tuple[PixelBox, ...] = ()
-    """Boxes, in analysis pixels, that would have been rescanned but for `limits.max_dose_e_per_nm2`."""
+    """Boxes, in analysis pixels, that would have been rescanned but for `limits.max_dose_e_per_nm2`.
+
+    Of what was proposed also slivers beside planned regions, narrower than the microscope scans."""
+    source: str = ""
+    """Who proposed these regions; empty: the detector."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -396,7 +338,7 @@ class ScanMissed(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileFinished(Message):
-    """Everything of a tile is recorded or reported missing."""
+    """Everything of a tile is recorded, reported missing or skipped."""
 
     tile: TileIndex
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.recording.journal import Journal
 from sparse_actors.recording.lost_images import lost_images
-from sparse_actors.recording.run_folder import RunFolder
+from sparse_actors.recording.run_folder import RunFolder, dated_folder
 
 
 def new_folder(config: Config) -> Path:
     """Return a folder named by date, time and the run's name under `run.out_dir`."""
-    stamp = datetime.now().astimezone().strftime("%Y-%m-%dT%H%M%S")
-    return Path(config.run.out_dir) / f"{stamp}_{config.run.name}"
+    return dated_folder(Path(config.run.out_dir), config.run.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

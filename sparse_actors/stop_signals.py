@@ -22,7 +22,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.count = 0
         self.name = ""
-        """The last signal, such as "SIGINT"."""
+        """The last signal, such as "SIGINT", or the name that was asked with."""
         self._listener: Callable[[str, int], None] | None = None
         # The one way out of a signal handler that needs no lock the interrupted thread may hold.
         self._news: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()
@@ -42,6 +42,13 @@ class StopSignals:
         self._listener = listener
         if self.count:
             self._news.put((self.name, self.count))
+
+    def ask(self, name: str, count: int) -> None:
+        """Do as if `count` signals of that name had come, less those that did; from any thread."""
+        while self.count < count:
+            self.count += 1
+            self.name = name
+            self._news.put((name, self.count))
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if the end was asked for more than once."""

@@ -22,8 +22,11 @@ MAY_IMPORT = {
     "scan": {"geometry", "imaging"},
     "message": set(),
     "map_messages": BASE | {"contracts", "message"},
+    "order_messages": BASE | {"message"},
+    "storage_messages": BASE | {"message"},
     "worker_messages": {"message"},
-    "messages": BASE | {"contracts", "message", "map_messages", "worker_messages"},
+    "messages": BASE
+    | {"contracts", "message", "map_messages", "order_messages", "storage_messages", "worker_messages"},
     "packing": {"errors"},
     "wire": BASE | {"contracts", "messages", "packing"},
     "detection": BASE | {"contracts"},

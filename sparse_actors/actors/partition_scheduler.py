@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import ClassVar, Literal
 
 from sparse_actors.geometry import PartitionId, TileIndex
-from sparse_actors.imaging import ScanTiming
 from sparse_actors.messages import (
     ActorFailed,
     ConfirmRecorded,
+    ContinueRun,
     DetectionReturned,
     Effect,
     FieldMapped,
@@ -24,28 +23,33 @@ from sparse_actors.messages import (
     MicroscopeReset,
     Overdue,
     PartitionScanned,
+    PauseRun,
+    PlanRegions,
+    ProposeRegions,
     Recorded,
     RecordingFailed,
     RegionScanned,
     RegionsPlanned,
-    ReserveStorage,
+    RegionsProposed,
     ResetMicroscope,
     Scan,
-    ScanArea,
     ScanId,
     ScanMissed,
+    SkipTile,
     SpectraRecorded,
     StopRun,
     StorageReserved,
     TileFinished,
     TileReached,
+    TileSkipped,
     TimingLearned,
 )
 from sparse_actors.planning.detection_watch import DetectionWatch
-from sparse_actors.planning.dose import DoseBook
+from sparse_actors.planning.exposures import Exposures
 from sparse_actors.planning.map_queue import MapQueue
+from sparse_actors.planning.reservations import Reservations
 from sparse_actors.planning.run_ending import Cause, Outcome, RunEnding, what_is_missing
-from sparse_actors.planning.scan_order import next_step
+from sparse_actors.planning.run_orders import RunOrder, RunOrders
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.planning.unanswered import ANSWER_S, MakeOrder, Unanswered
@@ -65,6 +69,7 @@ class PartitionScheduler:
                          |           |           ^
                          +-----------+ stop, failure
 
+    A pause keeps it where it is: what was ordered ends, and nothing is ordered of the microscope.
     Every order is given again while its answer stays out, and after `plan.scan_attempts` given
     up: a scan is reported missing, a detection failed, anything else ends the run.
 
@@ -78,6 +83,10 @@ class PartitionScheduler:
 
     accepts: ClassVar[tuple[type[Message], ...]] = (
         StopRun,
+        PauseRun,
+        ContinueRun,
+        SkipTile,
+        ProposeRegions,
         MicroscopePrepared,
         TileReached,
         PartitionScanned,
@@ -98,25 +107,22 @@ class PartitionScheduler:
     def __init__(self, plan: SurveyPlan, history: Iterable[Message]) -> None:
         self._plan = plan
         self._state = SurveyState(plan)
-        self._doses = DoseBook(plan)
+        self._exposures = Exposures(plan, self._state)
         self._detections = DetectionWatch(plan, self._state)
         self._maps = MapQueue(plan, self._state)
+        self._orders = RunOrders(plan, self._state, self._maps)
         for fact in history:
             self._fold(fact)
         self._phase: Literal["preparing", "surveying", "mapping", "resetting", "ended"] = "preparing"
         self._ending = RunEnding()
         self._unanswered = Unanswered(plan.scan_attempts)
-        self._microscope_busy_with: str | None = None
-        self._microscope: MicroscopePrepared | None = None
+        self._reservations = Reservations(plan, self._state, self._unanswered)
+        self._is_prepared = False
         self._is_restored = False
-        self._timing: ScanTiming | None = None
         self._tile: TileIndex | None = None  # to be surveyed
         self._at: TileIndex | None = None  # in the field of view
-        self._in_flight: dict[ScanId, int] = {}  # bytes
         self._idle_cause: str | None = None
         self._missed_in_a_row = 0
-        self._failures: Counter[ScanId] = Counter()
-        self._exposures_ordered: Counter[ScanId] = Counter()
 
     def begin(self) -> Iterator[Effect]:
         """Take up the survey where the history leaves it; the microscope is left alone if nothing is left."""
@@ -136,7 +142,7 @@ class PartitionScheduler:
         yield from self._go_on()
 
     def _fold(self, fact: Message) -> None:
-        for fold in (self._state, self._doses, self._maps):
+        for fold in (self._state, self._exposures, self._maps, self._orders):
             fold.learn(fact)
 
     # -- facts ------------------------------------------------------------------------------
@@ -144,15 +150,16 @@ class PartitionScheduler:
     def _learn(self, message: Message) -> Iterator[Effect]:
         match message:
             case MicroscopePrepared():
-                self._microscope, self._is_restored = message, False
-                self._timing = self._timing or self._plan.timing or message.capabilities.limits.timing
-                self._microscope_answered("prepare")
+                self._is_prepared, self._is_restored = True, False
+                self._reservations.pixel_type = message.capabilities.limits.pixel_type
+                self._exposures.time_by(message)
+                self._unanswered.answered("prepare")
                 if problems := self._plan.problems_with(message, self._state.pixel_type):
                     self._end("failed", "; ".join(problems), "microscope")
-            case TimingLearned(timing=timing):
-                self._timing = timing
+            case TimingLearned():
+                self._exposures.time_by(message)
             case TileReached(tile=tile):
-                self._microscope_answered(f"move {tile}")
+                self._unanswered.answered(f"move {tile}")
                 self._at = tile
             case PartitionScanned(scan=scan) | RegionScanned(scan=scan):
                 if isinstance(message, PartitionScanned):
@@ -161,7 +168,7 @@ class PartitionScheduler:
             case MicroscopeFailed():
                 yield from self._microscope_failed(message)
             case MicroscopeReset():
-                self._microscope_answered("reset")
+                self._unanswered.answered("reset")
                 self._is_restored = True
             case StorageReserved(slab=slab):
                 self._unanswered.answered(f"storage {slab}")
@@ -173,8 +180,9 @@ class PartitionScheduler:
                 self._detections.learn(message)
             case RegionsPlanned(partition=partition):
                 self._unanswered.answered(f"detect {partition}")
-                self._release(ScanId(partition))
-                yield from self._reserve_regions(self._state.regions[partition])
+                self._unanswered.answered(f"plan {partition}")
+                self._exposures.release(ScanId(partition))
+                yield from self._reservations.ask_for_regions(self._state.regions[partition])
                 yield from self._finish_tile(partition.tile)
             case ActorFailed():
                 yield from self._actor_failed(message)
@@ -182,6 +190,8 @@ class PartitionScheduler:
                 pass  # folded
             case FieldMapped():
                 self._field_mapped(message)
+            case PauseRun() | ContinueRun() | SkipTile() | ProposeRegions():
+                yield from self._take_order(message)
             case StopRun(reason=reason):
                 self._end("stopped", reason)
             case Overdue(what=what):
@@ -190,31 +200,36 @@ class PartitionScheduler:
             case _:
                 raise TypeError(f"the scheduler does not take {type(message).__name__}")
 
+    def _take_order(self, order: RunOrder) -> Iterator[Effect]:
+        answer = self._orders.answer(order, is_ending=self._ending.fact is not None)
+        self._fold(answer)
+        yield answer
+        if isinstance(answer, TileSkipped):
+            for part in self._state.parts(answer.tile):
+                self._unanswered.answered(f"detect {part}")
+                self._unanswered.answered(f"plan {part}")
+            self._exposures.release_all(answer.tile)
+            yield from self._finish_tile(answer.tile)
+
     def _scanned(self, scan: Scan, size_bytes: int) -> Iterator[Effect]:
-        self._microscope_answered(f"scan {scan.id}")
+        self._unanswered.answered(f"scan {scan.id}")
         self._missed_in_a_row = 0
         if scan.id not in self._state.recorded:
-            self._in_flight[scan.id] = size_bytes
+            self._exposures.came(scan.id, size_bytes)
             yield from self._unanswered.wait(
                 f"record {scan.id}", lambda _: ConfirmRecorded(scan_id=scan.id), order_now=False
             )
-        if scan.id.is_fast and scan.id.partition not in self._state.regions:
+        if self._state.awaits_detection(scan.id):
             yield from self._await_detection(scan.id.partition, order_now=False)
 
     def _recorded(self, scan_id: ScanId) -> Iterator[Effect]:
         # Pixels on disk answer the order to scan, even if the news of the scan itself got lost.
-        self._microscope_answered(f"scan {scan_id}")
+        self._unanswered.answered(f"scan {scan_id}")
         self._unanswered.answered(f"record {scan_id}")
-        self._release(scan_id)
-        if scan_id.is_fast and scan_id.partition not in self._state.regions:
+        self._exposures.release(scan_id)
+        if self._state.awaits_detection(scan_id):
             yield from self._await_detection(scan_id.partition, order_now=False)
         yield from self._finish_tile(scan_id.partition.tile)
-
-    def _release(self, scan_id: ScanId) -> None:
-        """Take an image off the budget once it is neither needed for the disk nor for detection."""
-        is_detected = not scan_id.is_fast or scan_id.partition in self._state.regions
-        if is_detected and self._state.is_stored(scan_id):
-            self._in_flight.pop(scan_id, None)
 
     def _await_detection(self, part: PartitionId, *, order_now: bool) -> Iterator[Effect]:
         """Wait for the regions of a partition or seam; ask for its detection only if nobody else does."""
@@ -227,21 +242,22 @@ class PartitionScheduler:
         what = failed.order
         if failed.scan_id is not None:
             name = f"scan {failed.scan_id}"
-            self._microscope_answered(name)
+            self._unanswered.answered(name)
             if self._state.is_settled(failed.scan_id):
+                yield from self._finish_tile(failed.scan_id.partition.tile)
                 return
-            self._failures[failed.scan_id] += 1
-            if self._failures[failed.scan_id] >= self._plan.scan_attempts or not failed.is_retryable:
+            failures = self._exposures.failed(failed.scan_id)
+            if failures >= self._plan.scan_attempts or not failed.is_retryable:
                 yield from self._give_up(failed.scan_id, failed.reason)
-            elif self._failures[failed.scan_id] > 1:
+            elif failures > 1:
                 # Once is an accident; twice, and the connection or the stage is made sure of.
-                self._microscope = None
+                self._is_prepared = False
         else:
             name = f"move {failed.tile}" if failed.tile else what
             if name not in self._unanswered:
                 return
             if not failed.is_retryable:
-                self._microscope_answered(name)
+                self._unanswered.answered(name)
                 self._end("failed", f"{what}: {failed.reason}", "microscope")
             else:
                 yield from self._again(name, failed.reason)
@@ -249,7 +265,7 @@ class PartitionScheduler:
     def _give_up(self, scan_id: ScanId, reason: str, *, is_fault: bool = True) -> Iterator[Effect]:
         missed = ScanMissed(scan_id=scan_id, reason=reason)
         self._state.learn(missed)
-        self._in_flight.pop(scan_id, None)
+        self._exposures.drop(scan_id)
         yield missed
         self._missed_in_a_row += is_fault
         if self._missed_in_a_row >= MISSES_IN_A_ROW:
@@ -262,10 +278,11 @@ class PartitionScheduler:
             self._unanswered.drop("record", "storage")
         elif failed.scan_id is not None and failed.scan_id not in self._state.recorded:
             self._unanswered.answered(f"record {failed.scan_id}")
-            self._in_flight.pop(failed.scan_id, None)
+            self._exposures.drop(failed.scan_id)
             self._state.forget(failed.scan_id)
-            self._failures[failed.scan_id] += 1
-            if self._failures[failed.scan_id] >= self._plan.scan_attempts:
+            if self._state.is_settled(failed.scan_id):
+                yield from self._finish_tile(failed.scan_id.partition.tile)
+            elif self._exposures.failed(failed.scan_id) >= self._plan.scan_attempts:
                 yield from self._give_up(failed.scan_id, failed.reason)
             elif failed.scan_id.partition.tile != self._tile:
                 # The stage has moved on: come back for it.
@@ -277,13 +294,13 @@ class PartitionScheduler:
             self._unanswered.drop("record", "storage")
             if failed.actor == "microscope":
                 yield from self._finished()
-        elif failed.actor == "sampler" and (what := self._microscope_busy_with or "").startswith("map"):
+        elif failed.actor == "sampler" and (what := self._unanswered.command or "").startswith("map"):
             yield from self._again(what, failed.error)
         elif failed.actor == "microscope":
             # Rebuilt, it knows nothing: prepare it and go to the tile anew.
-            self._microscope = None
-            if self._microscope_busy_with is not None:
-                self._microscope_answered(self._microscope_busy_with)
+            self._is_prepared = False
+            if self._unanswered.command is not None:
+                self._unanswered.answered(self._unanswered.command)
 
     # -- orders -----------------------------------------------------------------------------
 
@@ -294,11 +311,13 @@ class PartitionScheduler:
             yield from self._next_order()
 
     def _next_order(self) -> Iterator[Effect]:
-        if self._microscope_busy_with is not None or self._phase == "ended":
+        if self._unanswered.command is not None or self._phase == "ended":
             return
         if self._ending.fact is not None:
             yield from self._wind_up()
-        elif self._microscope is None:
+        elif self._orders.pause is not None:
+            yield from self._idle(f"paused: {self._orders.pause.reason}")
+        elif not self._is_prepared:
             self._at = None
             yield from self._command("prepare", self._plan.prepare)
         else:
@@ -314,27 +333,21 @@ class PartitionScheduler:
         if tile != self._at:
             yield from self._move_to(tile)
             return
-        fast = self._state.fast_left(tile)
-        regions = self._state.regions_left(tile).values()
-        ready = (scan for scan in regions if scan.id in self._state.reserved)
         pending = self._state.undetected(tile)
         for part in pending:  # of seams the images are there without asking if all were made just now
-            is_there = all(self._exposures_ordered[scan.id] for scan in self._plan.fast_scans(tile))
+            is_there = self._exposures.are_ordered(self._plan.fast_scans(tile))
             is_lost = self._state.images_of(part) is None
             yield from self._await_detection(part, order_now=is_lost or not is_there)
-        step = next_step(
-            fast_left=len(fast),
-            ready_s=map(self._duration_s, ready),
-            pending=len(pending),
-            detection_s=self._detections.longest_s,
-            policy=self._plan.scan_order,
-        )
-        if step == "rescan":
-            yield from self._expose(next(scan for scan in regions if scan.id in self._state.reserved))
-        elif step == "fast":
-            yield from self._expose(fast[0])
+        if not pending and not self._state.fast_left(tile):
+            for proposed in self._state.unplanned(tile):
+                yield from self._plan_proposed(proposed)
+        scan = self._exposures.next(tile, self._detections.longest_s)
+        if scan is not None:
+            yield from self._expose(scan)
         elif pending:
             yield from self._idle("detection")
+        elif self._state.unplanned(tile):
+            yield from self._idle("planning")
         else:
             # Regions planned while the microscope was not ready have no storage ordered yet.
             yield from self._take_up(tile)
@@ -342,7 +355,7 @@ class PartitionScheduler:
 
     def _choose_tile(self) -> Iterator[Effect]:
         self._tile = None
-        left = tuple(islice((tile for tile in self._plan.tiles if not self._state.is_scanned(tile)), 2))
+        left = tuple(islice(self._state.tiles_left(), 2))
         for tile in left:  # this one and, ahead of time, the next
             yield from self._take_up(tile)
         if left:
@@ -366,14 +379,21 @@ class PartitionScheduler:
         self._phase = "mapping"
         yield from self._command(
             f"map {field.id}",
-            lambda attempt: MapTheField(field=field, attempt=attempt, within_s=within_s),
+            lambda attempt: MapTheField(
+                field=field,
+                attempt=attempt,
+                within_s=within_s,
+                is_paused=self._orders.pause is not None,
+            ),
         )
 
     def _field_mapped(self, mapped: FieldMapped) -> None:
-        self._microscope_answered(f"map {mapped.field.id}")
+        self._unanswered.answered(f"map {mapped.field.id}")
+        if mapped.field.id.tile in self._state.skipped:
+            return
         self._missed_in_a_row = 0 if mapped.is_complete else self._missed_in_a_row + 1
         if not mapped.is_complete:
-            self._microscope = None  # the connection and the stage are made sure of
+            self._is_prepared = False  # the connection and the stage are made sure of
         if self._missed_in_a_row >= MISSES_IN_A_ROW:
             self._end(
                 "failed", f"{MISSES_IN_A_ROW} maps in a row failed, the last: {mapped.reason}", "microscope"
@@ -385,57 +405,36 @@ class PartitionScheduler:
 
     def _take_up(self, tile: TileIndex) -> Iterator[Effect]:
         """Reserve what a tile needs on disk, and ask for detections that an interruption lost."""
-        fast = self._plan.fast_scans(tile)
-        if any(scan.id not in self._state.reserved for scan in fast):
-            yield from self._reserve(f"{tile}-fast", fast)
-        for part in self._plan.parts(tile):
-            yield from self._reserve_regions(self._state.regions.get(part, ()))
-        for scan in fast:
-            if scan.id in self._state.recorded and scan.id.partition not in self._state.regions:
+        yield from self._reservations.take_up(tile)
+        for scan in self._plan.fast_scans(tile):
+            if scan.id in self._state.recorded and self._state.awaits_detection(scan.id):
                 yield from self._await_detection(scan.id.partition, order_now=True)
 
-    def _reserve_regions(self, scans: tuple[Scan, ...]) -> Iterator[Effect]:
-        if any(scan.id not in self._state.reserved for scan in scans):
-            yield from self._reserve(f"{scans[0].id.partition}-regions", scans)
-
-    def _reserve(self, slab: str, scans: tuple[Scan, ...]) -> Iterator[Effect]:
-        if self._microscope is None:
-            return  # ordered when it is found missing
-        pixel_type = self._microscope.capabilities.limits.pixel_type
+    def _plan_proposed(self, proposed: RegionsProposed) -> Iterator[Effect]:
+        part, boxes, source = proposed.partition, proposed.boxes, proposed.source
         yield from self._unanswered.wait(
-            f"storage {slab}",
-            lambda attempt: ReserveStorage(slab=slab, scans=scans, pixel_type=pixel_type, attempt=attempt),
+            f"plan {part}",
+            lambda attempt: PlanRegions(partition=part, boxes=boxes, source=source, attempt=attempt),
         )
 
     def _expose(self, scan: Scan) -> Iterator[Effect]:
-        if scan.id not in self._state.reserved:
-            yield from self._idle("storage")
-        elif sum(self._in_flight.values()) > self._plan.in_flight_bytes:
-            yield from self._idle("budget")
-        elif not self._doses.allows(scan):
+        obstacle = self._exposures.obstacle(scan)
+        if obstacle == "dose":
             yield from self._give_up(scan.id, TOO_MUCH_DOSE, is_fault=False)
+        elif obstacle:
+            yield from self._idle(obstacle)
         else:
-            within_s = 30 + 3 * self._duration_s(scan)
+            within_s = 30 + 3 * self._exposures.duration_s(scan)
+            yield from self._command(f"scan {scan.id}", lambda _: self._exposures.order(scan), within_s, scan)
 
-            def order(_: int) -> Message:
-                # Counted over all orders for this scan: no two are mistaken for one delivered twice.
-                self._exposures_ordered[scan.id] += 1
-                area = ScanArea(scan=scan, attempt=self._exposures_ordered[scan.id])
-                self._doses.learn(area)
-                return area
-
-            yield from self._command(f"scan {scan.id}", order, within_s, scan)
-
-    def _duration_s(self, scan: Scan) -> float:
-        return (self._timing or ScanTiming()).duration_s(scan.pixels, scan.rows, scan.imaging.dwell_ns)
-
-    def _idle(self, cause: Literal["detection", "storage", "budget"]) -> Iterator[Effect]:
+    def _idle(self, cause: str) -> Iterator[Effect]:
         if cause != self._idle_cause:
             self._idle_cause = cause
             yield MicroscopeIdle(cause=cause)
 
     def _finish_tile(self, tile: TileIndex) -> Iterator[Effect]:
-        if tile not in self._state.finished and self._state.is_complete(tile):
+        is_open = tile in self._plan.tiles and tile not in self._state.finished
+        if is_open and self._state.is_complete(tile) and self._unanswered.scanning != tile:
             finished = TileFinished(tile=tile)
             self._state.learn(finished)
             yield finished
@@ -444,15 +443,15 @@ class PartitionScheduler:
 
     def _end(self, outcome: Outcome, reason: str, cause: Cause = "") -> None:
         """Decide how the run ends."""
-        if (what := self._microscope_busy_with or "").startswith("map"):
-            self._microscope_answered(what)  # the sampler hears of the end by itself
+        if (what := self._unanswered.command or "").startswith("map"):
+            self._unanswered.answered(what)  # the sampler hears of the end by itself
         self._ending.decide(outcome, reason, cause)
 
     def _wind_up(self) -> Iterator[Effect]:
         self._phase = "resetting"
         if not self._is_restored:
             # The end waits for what is being written and for nothing else.
-            self._unanswered.drop("storage", "detect")
+            self._unanswered.drop("storage", "detect", "plan")
             yield from self._command("reset", lambda attempt: ResetMicroscope(attempt=attempt))
         elif not self._unanswered:
             yield from self._finished()
@@ -468,24 +467,25 @@ class PartitionScheduler:
         self, what: str, order: MakeOrder, within_s: float = ANSWER_S, scan: Scan | None = None
     ) -> Iterator[Effect]:
         """Give the microscope its one order."""
-        self._microscope_busy_with = what
         self._idle_cause = None
+        self._unanswered.command = what
         yield from self._unanswered.wait(what, order, within_s, scan)
-
-    def _microscope_answered(self, what: str) -> None:
-        self._unanswered.answered(what)
-        if self._microscope_busy_with == what:
-            self._microscope_busy_with = None
 
     def _again(self, what: str, reason: str) -> Iterator[Effect]:
         """Order the same thing once more, or give it up."""
         scan, kind = self._unanswered[what].scan, what.partition(" ")[0]
-        is_allowed = scan is None or self._doses.allows(scan)
+        is_paused = self._orders.pause is not None and kind in ("prepare", "move", "scan")
+        if is_paused or (scan is not None and self._state.is_settled(scan.id)):
+            self._unanswered.answered(what)  # ordered anew if it is still wanted when the run goes on
+            if scan is not None:
+                yield from self._finish_tile(scan.id.partition.tile)
+            return
+        is_allowed = scan is None or self._exposures.is_allowed(scan)
         effects = self._unanswered.again(what) if is_allowed else None
         if effects is not None:
             yield from effects
             return
-        self._microscope_answered(what)
+        self._unanswered.answered(what)
         if scan is not None:
             yield from self._give_up(scan.id, reason if is_allowed else TOO_MUCH_DOSE, is_fault=is_allowed)
         elif kind == "reset":

@@ -24,6 +24,7 @@ from sparse_actors.messages import (
     MicroscopeIdle,
     MicroscopePrepared,
     MicroscopeReset,
+    OrderRefused,
     PartitionReloaded,
     PartitionScanned,
     PhaseNamed,
@@ -33,11 +34,14 @@ from sparse_actors.messages import (
     RecordingFailed,
     RegionScanned,
     RegionsPlanned,
+    RegionsProposed,
     ReloadPartition,
     ReloadSpectra,
     ReserveStorage,
     ResultCameLate,
+    RunContinued,
     RunFinished,
+    RunPaused,
     Scan,
     ScanId,
     ScanMissed,
@@ -49,6 +53,7 @@ from sparse_actors.messages import (
     StorageReserved,
     TileFinished,
     TileReached,
+    TileSkipped,
     TimingLearned,
     WorkerJoined,
     WorkerLost,
@@ -75,12 +80,27 @@ JOURNALED = (
     PhaseProposed,
     PhaseNamed,
     FieldMapped,
+    RunPaused,
+    RunContinued,
+    TileSkipped,
+    RegionsProposed,
+    OrderRefused,
     ActorFailed,
     MessageDropped,
 )
 """Facts the recorder writes down as they pass; its own go to the journal before they are said."""
 
-SYNCED = (MicroscopePrepared, RegionsPlanned, PhaseProposed, FieldMapped, RunFinished)
+SYNCED = (
+    MicroscopePrepared,
+    RegionsPlanned,
+    PhaseProposed,
+    FieldMapped,
+    RunPaused,
+    RunContinued,
+    TileSkipped,
+    RegionsProposed,
+    RunFinished,
+)
 """Of these, what must be on disk at once."""
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparse_actors.geometry import PartitionId, PixelBox, TileIndex, bounding_box
 from sparse_actors.imaging import ScanTiming
@@ -15,14 +16,16 @@ from sparse_actors.messages import (
     DetectionFailed,
     Message,
     MicroscopePrepared,
+    PlanRegions,
     PoisFound,
     RegionsPlanned,
     Scan,
     ScanArea,
     ScanId,
+    StorageReserved,
     TimingLearned,
 )
-from sparse_actors.planning.dose import DoseBook
+from sparse_actors.planning.dose import DoseBook, disjoint_boxes
 from sparse_actors.planning.merging import MaskForm, improve, mask_form_for, merge
 from sparse_actors.planning.placement import regions_covering
 from sparse_actors.planning.regions import regions_around
@@ -51,6 +54,7 @@ class RegionPlanner:
         ScanArea,
         PoisFound,
         DetectionFailed,
+        PlanRegions,
     )
 
     def __init__(self, plan: SurveyPlan, history: Iterable[Message]) -> None:
@@ -69,9 +73,11 @@ class RegionPlanner:
         """Plan a partition, or learn what planning goes by."""
         self._learn(message)
         match message:
-            case PoisFound(partition=partition) | DetectionFailed(partition=partition) if (
-                partition in self._standing
-            ):
+            case (
+                PoisFound(partition=partition)
+                | DetectionFailed(partition=partition)
+                | PlanRegions(partition=partition)
+            ) if partition in self._standing:
                 # Exposed and detected again: the first plan stands, part of it may have been scanned.
                 yield self._standing[partition]
                 return
@@ -79,6 +85,8 @@ class RegionPlanner:
                 planned = self._within_limit(self._merged(message))
             case DetectionFailed(partition=partition):
                 planned = self._within_limit(self._whole(partition))
+            case PlanRegions():
+                planned = self._within_limit(self._proposed(message))
             case _:
                 return
         self._learn(planned)
@@ -89,9 +97,10 @@ class RegionPlanner:
         if isinstance(fact, RegionsPlanned):
             self._standing.setdefault(fact.partition, fact)
         match fact:
-            case RegionsPlanned(partition=part, scans=scans) if self._plan.seams:
-                boxes = [box for scan in scans for box in scan.mask_boxes or (scan.box,)]
-                self._planned[part.tile].setdefault(part, boxes)
+            case RegionsPlanned(partition=part, scans=scans):
+                self._note(part, scans)
+            case StorageReserved(scans=scans) if scans and not scans[0].id.is_fast:
+                self._note(scans[0].id.partition, scans)  # if the plan itself got lost
             case PoisFound(partition=part, withheld_px=withheld_px) if withheld_px is not None:
                 self._withheld[part.tile][part] = withheld_px
             case DetectionFailed(partition=part) if self._plan.seam(part) is None:
@@ -104,6 +113,10 @@ class RegionPlanner:
                 self._timing = timing
             case _:
                 pass
+
+    def _note(self, part: PartitionId, scans: tuple[Scan, ...]) -> None:
+        boxes = [box for scan in scans for box in scan.mask_boxes or (scan.box,)]
+        self._planned[part.tile].setdefault(part, boxes)
 
     def _merged(self, found: PoisFound) -> RegionsPlanned:
         plan, partition = self._plan, found.partition
@@ -128,14 +141,35 @@ class RegionPlanner:
             partition=partition, scans=scans, strategy=merged.strategy, predicted_s=merged.predicted_s
         )
 
+    def _proposed(self, order: PlanRegions) -> RegionsPlanned:
+        """Plan exactly what was proposed and is not planned yet: no pixel is rescanned twice."""
+        box = bounding_box(order.boxes)
+        is_wanted = np.zeros((box.height, box.width), np.bool_)
+        for part in order.boxes:
+            is_wanted[part.shifted(-box.left, -box.top).slices] = True
+        new = disjoint_boxes(is_wanted & ~self._planned_pixels(order.partition, box), box)
+        scans, slivers = self._as_scans(order.partition, new)
+        return RegionsPlanned(
+            partition=order.partition,
+            scans=scans,
+            strategy="as proposed" if scans else "nothing new",
+            predicted_s=self._duration_s(scans),
+            left_out=slivers,
+            source=order.source,
+        )
+
     def _is_planned(self, part: PartitionId, region: PixelBox) -> bool:
         """Whether the regions of other parts of the tile bring back all of a region."""
-        is_there = np.zeros((region.height, region.width), np.bool_)
+        return bool(self._planned_pixels(part, region).all())
+
+    def _planned_pixels(self, part: PartitionId, box: PixelBox) -> NDArray[np.bool_]:
+        """Return which pixels of a box the regions of other parts of the tile bring back."""
+        is_there = np.zeros((box.height, box.width), np.bool_)
         for other, boxes in self._planned[part.tile].items():
-            for box in boxes:
-                if other != part and (common := box.intersection(region)):
-                    is_there[common.shifted(-region.left, -region.top).slices] = True
-        return bool(is_there.all())
+            for planned in boxes:
+                if other != part and (common := planned.intersection(box)):
+                    is_there[common.shifted(-box.left, -box.top).slices] = True
+        return is_there
 
     def _within_limit(self, planned: RegionsPlanned) -> RegionsPlanned:
         """Cut out of the regions the pixels that would get more dose than `plan.max_dose_e_per_nm2`."""
@@ -144,27 +178,27 @@ class RegionPlanner:
             return planned
         wanted = [box for scan in planned.scans for box in scan.mask_boxes or (scan.box,)]
         allowed, left_out = self._doses.divided(partition, wanted)
-        least = self._min_region_px
-        boxes = [box for box in allowed if min(box.width, box.height) >= least]
-        slivers = [box for box in allowed if min(box.width, box.height) < least]
-        scans = tuple(
-            Scan(ScanId(partition, number), box, self._plan.analysis) for number, box in enumerate(boxes)
-        )
-        if self._plan.merging == "mask" and self._mask_form != "mask as rectangles" and allowed:
-            one = replace(
-                planned.scans[0],
-                box=bounding_box(allowed),
-                mask_boxes=allowed,
-                is_point_stream=self._mask_form == "mask as points",
-            )
-            scans, slivers = (one,), []
+        scans, slivers = self._as_scans(partition, allowed)
         return replace(
             planned,
             scans=scans,
             strategy=f"{planned.strategy}, within the dose limit",
             predicted_s=self._duration_s(scans),
-            left_out=(*left_out, *slivers),
+            left_out=(*planned.left_out, *left_out, *slivers),
         )
+
+    def _as_scans(
+        self, partition: PartitionId, boxes: tuple[PixelBox, ...]
+    ) -> tuple[tuple[Scan, ...], tuple[PixelBox, ...]]:
+        """Return disjoint boxes as scans, and those too narrow for the microscope to scan."""
+        plan, least = self._plan, self._min_region_px
+        if plan.merging == "mask" and self._mask_form != "mask as rectangles" and boxes:
+            is_point_stream = self._mask_form == "mask as points"
+            box = bounding_box(boxes)
+            return (Scan(ScanId(partition, 0), box, plan.analysis, boxes, is_point_stream),), ()
+        wide = [box for box in boxes if min(box.width, box.height) >= least]
+        scans = tuple(Scan(ScanId(partition, number), box, plan.analysis) for number, box in enumerate(wide))
+        return scans, tuple(box for box in boxes if min(box.width, box.height) < least)
 
     def _duration_s(self, scans: tuple[Scan, ...]) -> float:
         timing = self._timing or ScanTiming()

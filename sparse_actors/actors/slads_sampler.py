@@ -36,12 +36,15 @@ from sparse_actors.messages import (
     PhaseProposed,
     RecordingFailed,
     ReloadSpectra,
+    RunContinued,
+    RunPaused,
     SpectraClassified,
     SpectraMeasured,
     SpectraMissing,
     SpectraRecorded,
     SpectraReloaded,
     StopRun,
+    TileSkipped,
     WorkerJoined,
 )
 from sparse_actors.sampling.field_map import Batch, FieldMap
@@ -65,6 +68,8 @@ class _Open:
     batch: Batch
     attempt: int = 0
     """Of measuring it."""
+    is_postponed: bool = False
+    """To be measured when the run goes on."""
     spectra: SpectraMeasured | SpectraReloaded | None = None
     attempts: int = 0
     """How often it was given to a classifier."""
@@ -97,6 +102,9 @@ class SladsSampler:
         WorkerJoined,
         ActorFailed,
         StopRun,
+        RunPaused,
+        RunContinued,
+        TileSkipped,
     )
 
     def __init__(self, plan: MapPlan, history: Iterable[Message]) -> None:
@@ -114,6 +122,7 @@ class SladsSampler:
         self._open: dict[int, _Open] = {}
         self._classifications: Counter[tuple[FieldId, int]] = Counter()
         self._is_beam_lost = False
+        self._is_paused = False
         self._lost_in_a_row = 0
         self._shown_points = 0
 
@@ -125,6 +134,13 @@ class SladsSampler:
                 yield from self._begin(message)
             case StopRun():
                 yield from self._end("stopped")
+            case RunPaused():
+                self._is_paused = True
+            case RunContinued():
+                yield from self._continue()
+            case TileSkipped(tile=tile, reason=reason):
+                if self._field is not None and self._field.id.tile == tile:
+                    yield from self._end(f"skipped: {reason}")
             case RecordingFailed(is_disk_error=True, reason=reason):
                 yield from self._end(f"storage: {reason}")
             case ActorFailed(is_final=True, actor=actor):
@@ -178,7 +194,11 @@ class SladsSampler:
 
     def _begin(self, order: MapTheField) -> Iterator[Effect]:
         self._is_beam_lost = False
+        self._is_paused = order.is_paused
         if self._field == order.field and self._map is not None:
+            if self._is_paused:
+                return
+            yield from self._continue()
             # The microscope may have been prepared anew, and then has forgotten what it was told; else it
             # knows these orders by their attempt.
             for number, entry in self._open.items():
@@ -312,6 +332,13 @@ class SladsSampler:
         )
         yield self._last
 
+    def _continue(self) -> Iterator[Effect]:
+        """Measure what a pause kept back."""
+        self._is_paused = False
+        for entry in self._open.values():
+            if entry.is_postponed:
+                yield from self._measure(entry)
+
     # -- a batch ----------------------------------------------------------------------------
 
     def _key(self, number: int) -> tuple[FieldId, int]:
@@ -319,6 +346,9 @@ class SladsSampler:
         return self._field.id, number
 
     def _measure(self, entry: _Open) -> Iterator[Effect]:
+        entry.is_postponed = self._is_paused
+        if self._is_paused:
+            return
         entry.attempt += 1
         yield self._order(entry)
         yield self._reminder("spots", entry, entry.attempt)

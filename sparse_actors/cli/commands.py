@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from .keys_commands import keys_app
+from .queue_commands import COMMANDS
+from .recorded_commands import repair, replay
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
 from .spectra_commands import learn, train_app
 
@@ -233,5 +235,9 @@ def show(
 
 
 app.command()(learn)
+app.command()(repair)
+app.command()(replay)
 app.add_typer(train_app, name="train")
 app.add_typer(keys_app, name="keys")
+for command in COMMANDS:
+    app.command()(command)

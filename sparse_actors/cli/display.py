@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
@@ -62,7 +63,7 @@ class Display:
         if self._console.is_terminal:
             what, share = _current_part(figures)
             self._bar.update(
-                self._task, description=what, completed=share, line=one_line(figures), refresh=True
+                self._task, description=what, completed=share, line=escape(one_line(figures)), refresh=True
             )
         else:
             self._console.print(one_line(figures), markup=False, highlight=False, soft_wrap=True)
@@ -106,6 +107,8 @@ def one_line(figures: Figures) -> str:
         ]
     if maps is not None and (not figures.tiles_total or maps.points_done):
         parts += map_line(maps)
+    if figures.paused:
+        parts.append(f"paused: {figures.paused}")
     parts.append(f"idle {figures.idle_share:.1%}")
     if figures.saved_share is not None:
         parts.append(f"saved {figures.saved_share:.0%}")
@@ -143,7 +146,7 @@ def summary(figures: Figures, outcome: str, reason: str, folder: Path) -> Table:
         table.add_row("time on spectra", duration(maps.spectra_s))
     table.add_row("time moving", duration(figures.stage_s))
     causes = ", ".join(f"{cause} {duration(s)}" for cause, s in sorted(figures.idle_s.items()) if s >= 0.05)
-    table.add_row("microscope idle", f"{figures.idle_share:.1%}" + (f" ({causes})" if causes else ""))
+    table.add_row("microscope idle", Text(f"{figures.idle_share:.1%}" + (f" ({causes})" if causes else "")))
     if figures.saved_share is not None:
         text = f"{duration(figures.saved_s)}, {figures.saved_share:.0%} of a conventional analysis scan"
         table.add_row("time saved", text)
@@ -155,6 +158,8 @@ def summary(figures: Figures, outcome: str, reason: str, folder: Path) -> Table:
 
 def _add_survey_rows(table: Table, figures: Figures) -> None:
     table.add_row("tiles", f"{figures.tiles_done} of {figures.tiles_total}")
+    if figures.tiles_skipped:
+        table.add_row("skipped", f"{figures.tiles_skipped} tiles, as somebody wanted")
     table.add_row("fast scans", f"{figures.fast_scans_done} of {figures.fast_scans_total}")
     table.add_row("regions rescanned", f"{figures.regions_done} of {figures.regions_planned}")
     if figures.left_out_pixels:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 
-from sparse_actors.errors import ConfigError, JournalError, MicroscopeError, PluginError, WireError
+from sparse_actors.errors import (
+    ConfigError,
+    InstrumentInUseError,
+    JournalError,
+    MicroscopeError,
+    NobodyAnswersError,
+    PluginError,
+    WireError,
+)
 
 
 class ExitCode(IntEnum):
@@ -19,6 +27,10 @@ class ExitCode(IntEnum):
     WORKER_OR_STORAGE_LOST = 5
     INCOMPLETE = 6
     """The run was completed, but some scans or maps were given up; a resumed run tries them again."""
+    INSTRUMENT_IN_USE = 7
+    """Another run has the microscope."""
+    NOBODY_ANSWERS = 69
+    """There is no daemon or run to talk to."""
     STOPPED = 75
     """The run can be resumed."""
     INTERRUPTED = 130
@@ -28,6 +40,10 @@ def of_error(error: Exception) -> ExitCode:
     """Return the code for an error that ended a command."""
     if isinstance(error, (ConfigError, PluginError)):
         return ExitCode.BAD_CONFIG
+    if isinstance(error, InstrumentInUseError):
+        return ExitCode.INSTRUMENT_IN_USE
+    if isinstance(error, NobodyAnswersError):
+        return ExitCode.NOBODY_ANSWERS
     if isinstance(error, MicroscopeError):
         return ExitCode.MICROSCOPE_UNREACHABLE
     if isinstance(error, (WireError, JournalError, OSError)):

@@ -243,7 +243,12 @@ class MapProgress:
     def _known_fields(self) -> tuple[MapField, ...] | None:
         if self._all is None and self._state.is_finished():
             self._all = MapQueue(self.plan, self._state).fields()
-        return self._all
+        return None if self._all is None else tuple(one for one in self._all if self._is_wanted(one))
+
+    def _is_wanted(self, one: MapField) -> bool:
+        """Whether a field is or was to be mapped, and not skipped before that was done."""
+        ended = self._ended.get(one.id)
+        return one.id.tile not in self._state.skipped or (ended is not None and ended.is_complete)
 
     def _most_points(self, one: MapField) -> int:
         return max(1, round(self.fraction * one.box.area))

@@ -15,11 +15,11 @@ from sparse_actors.messages import (
     FieldId,
     ImagesLost,
     Message,
-    MicroscopeIdle,
     PartitionScanned,
     Recorded,
     RegionScanned,
     RegionsPlanned,
+    RegionsProposed,
     RunStarted,
     Scan,
     ScanId,
@@ -29,11 +29,13 @@ from sparse_actors.messages import (
     StorageReserved,
     TileFinished,
     TileReached,
+    TileSkipped,
     WorkerJoined,
     WorkerLost,
 )
 from sparse_actors.planning.eta import Remaining, TimeToGo
 from sparse_actors.planning.learnt_times import LearntTimes
+from sparse_actors.recording.wait_cause import WaitCause
 
 from .map_progress import MapFigures, MapProgress
 
@@ -55,6 +57,10 @@ class Figures:
     regions_planned: int
     left_out_pixels: int
     """Not rescanned because of the limit of the dose."""
+    tiles_skipped: int
+    """Of the tiles that are done, those that somebody had skipped."""
+    paused: str
+    """Why the run is paused; empty if it is not."""
     scans_missed: int
     detections_failed: int
     last_failure: str
@@ -67,7 +73,7 @@ class Figures:
     idle_s: dict[str, float]
     """Time the microscope neither scanned nor moved, by cause."""
     saved_s: float
-    """Conventional scan of the finished tiles, less what they took."""
+    """Conventional scan of the finished tiles, less what they took; skipped tiles do not count."""
     saved_share: float | None
     eta_s: float | None
     """From the end of the last scan; None before the first partition is scanned and planned."""
@@ -133,6 +139,7 @@ class Progress:
     _regions: dict[PartitionId, int] = field(default_factory=dict)
     _left_out_pixels: dict[PartitionId, int] = field(default_factory=dict)
     _done: set[TileIndex] = field(default_factory=set)
+    _skipped: set[TileIndex] = field(default_factory=set)
     _workers: set[str] = field(default_factory=set)
     _exposed_pixels: int = 0
     _scan_s: float = 0.0
@@ -142,7 +149,7 @@ class Progress:
     # What belongs to the gap since the last scan, and to this session of the run.
     _gap_begins_s: float | None = None
     _gap_moves_s: dict[tuple[TileIndex, int], float] = field(default_factory=dict)
-    _gap_cause: str = HANDLING
+    _waits: WaitCause = field(default_factory=WaitCause)
     _last_field: FieldId | None = None
 
     def __post_init__(self) -> None:
@@ -160,6 +167,7 @@ class Progress:
             return
         self._last_number = number
         self._to_go.learn(message)
+        self._waits.learn(message)
         if self.maps is not None:
             self.maps.observe(message)
         match message:
@@ -169,8 +177,6 @@ class Progress:
                 self._workers.clear()
             case TileReached(tile=tile, attempt=attempt):
                 self._gap_moves_s[tile, attempt] = message.finished_s - message.started_s
-            case MicroscopeIdle(cause=cause):
-                self._gap_cause = cause
             case StorageReserved(scans=scans):
                 self._geometry.update((scan.id, scan) for scan in scans)
             case PartitionScanned(scan=scan) | RegionScanned(scan=scan):
@@ -199,6 +205,10 @@ class Progress:
                 self._measured(message)
             case TileFinished(tile=tile):
                 self._done.add(tile)
+            case TileSkipped(tile=tile):
+                self._skipped.add(tile)
+            case RegionsProposed(partition=partition) if partition not in self._regions:
+                self._done.discard(partition.tile)
             case WorkerJoined(worker=worker):
                 self._workers.add(worker)
             case WorkerLost(worker=worker):
@@ -213,10 +223,12 @@ class Progress:
         self._exposures.add((scan_id, message.attempt))
         took_s = message.finished_s - message.started_s
         tile = scan_id.partition.tile
-        waited_s = self._close_gap(message)
+        is_pause = self._waits.is_pause
+        waited_s = self._close_gap(message, HANDLING)
         self._last_field = None
         self._spent_s[tile] += waited_s + took_s
-        self._to_go.waited(tile, waited_s)
+        if not is_pause:  # which says nothing about the tiles to come
+            self._to_go.waited(tile, waited_s)
         self._scan_s += took_s
         if scan := self._geometry.get(scan_id):
             self._exposed_pixels += scan.pixels
@@ -226,25 +238,27 @@ class Progress:
         if self.maps is None or not self.maps.measured(message):
             return
         is_same_map = self._last_field == message.field
-        if is_same_map and self._gap_cause == HANDLING:
-            self._gap_cause = CHOOSING
-        waited_s = self._close_gap(message)
-        if is_same_map:
+        is_pause = self._waits.is_pause
+        waited_s = self._close_gap(message, CHOOSING if is_same_map else HANDLING)
+        if is_same_map and not is_pause:
             self.maps.waited(message.field, waited_s)
         self._last_field = message.field
 
     def _close_gap(
-        self, message: PartitionScanned | RegionScanned | Recorded | SpectraMeasured | SpectraRecorded
+        self,
+        message: PartitionScanned | RegionScanned | Recorded | SpectraMeasured | SpectraRecorded,
+        otherwise: str,
     ) -> float:
         """End the gap before something the beam did; return how long the microscope waited in it, in s."""
         waited_s = 0.0
+        cause = self._waits.take() or otherwise
         if self._gap_begins_s is not None:
             gap_s = max(0.0, message.started_s - self._gap_begins_s)
             stage_s = min(gap_s, sum(self._gap_moves_s.values()))
             waited_s = gap_s - stage_s
             self._stage_s += stage_s
-            self._idle_s[self._gap_cause] += waited_s
-        self._gap_begins_s, self._gap_cause = message.finished_s, HANDLING
+            self._idle_s[cause] += waited_s
+        self._gap_begins_s = message.finished_s
         self._gap_moves_s.clear()
         return waited_s
 
@@ -253,8 +267,9 @@ class Progress:
         to_go = self._to_go.remaining(self._done)
         maps = self.maps.figures() if self.maps else None
         eta_s, eta_low_s, eta_high_s = self._with_maps(to_go, maps)
-        conventional_s = len(self._done) * self._conventional_tile_s()
-        saved_s = conventional_s - sum(self._spent_s[tile] for tile in self._done)
+        whole = self._done - self._skipped
+        conventional_s = len(whole) * self._conventional_tile_s()
+        saved_s = conventional_s - sum(self._spent_s[tile] for tile in whole)
         fast_done = sum(scan_id.is_fast for scan_id in self._recorded)
         return Figures(
             tiles_done=len(self._done),
@@ -264,6 +279,8 @@ class Progress:
             regions_done=len(self._recorded) - fast_done,
             regions_planned=sum(self._regions.values()),
             left_out_pixels=sum(self._left_out_pixels.values()),
+            tiles_skipped=len(self._skipped),
+            paused=self._waits.paused,
             scans_missed=len(self._missed),
             detections_failed=len(self._undetected),
             last_failure=self._last_failure,

@@ -80,6 +80,12 @@ class Microscope(ABC):
 
     name: ClassVar[str] = ""
     """Vendor and model, as it stands in the record."""
+    instrument_options: ClassVar[tuple[str, ...] | None] = ()
+    """Names of the options that tell one instrument from another, such as its address.
+
+    Two runs never use one instrument at a time. Empty: there is one such instrument at this computer.
+    None: every run has an instrument of its own, as a simulated one is.
+    """
 
     @abstractmethod
     def connect(self) -> None:

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from sparse_actors import plugins, wire
 from sparse_actors.errors import ConfigError, PluginError, WireError
 from sparse_actors.messages import (
@@ -186,6 +188,7 @@ class WorkerPool:
             self._thread.join(timeout_s + 2 * KILL_S)
 
     def _run(self, router: Router) -> None:
+        structlog.contextvars.bind_contextvars(actor=self.name)
         try:
             while self._router is not None:
                 self._turn(router)

@@ -67,7 +67,7 @@ class Router:
         with contextlib.ExitStack() as stack:
             context = zmq.Context()
             # Last in, first out: the context is gone before the directory of its socket is removed.
-            directory = _private_directory(stack)
+            directory = private_directory(stack)
             stack.callback(context.destroy, linger=0)
             self._socket = _limited_socket(context)
             self._monitor = self._socket.get_monitor_socket(_CONNECTIONS)
@@ -198,7 +198,7 @@ def _limited_socket(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes
     return router
 
 
-def _private_directory(stack: contextlib.ExitStack) -> Path | None:
+def private_directory(stack: contextlib.ExitStack) -> Path | None:
     """Make a directory that only this user can enter, for a socket; None where there are none."""
     if sys.platform == "win32":
         return None

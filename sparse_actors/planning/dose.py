@@ -48,7 +48,7 @@ class DoseBook:
         self._field_nm = plan.panorama.tile_fov_mm[0] * 1e6
         self._session = 0
         self._exposures: defaultdict[ScanId, set[tuple[int, int]]] = defaultdict(set)
-        self._planned: dict[PartitionId, tuple[Scan, ...]] = {}
+        self._planned: defaultdict[TileIndex, dict[PartitionId, tuple[Scan, ...]]] = defaultdict(dict)
         for fact in history:
             self.learn(fact)
 
@@ -64,9 +64,9 @@ class DoseBook:
             case ScanArea(scan=scan, attempt=attempt):
                 self._exposures[scan.id].add((self._session, attempt))
             case RegionsPlanned(partition=partition, scans=scans):
-                self._planned.setdefault(partition, scans)
+                self._planned[partition.tile].setdefault(partition, scans)
             case StorageReserved(scans=scans) if scans and not scans[0].id.is_fast:
-                self._planned.setdefault(scans[0].id.partition, scans)
+                self._planned[scans[0].id.partition.tile].setdefault(scans[0].id.partition, scans)
             case _:
                 pass
 
@@ -110,7 +110,7 @@ class DoseBook:
         one = Scan(ScanId(partition, 0), box, self._plan.analysis)
         is_full = planned + self._dose(one) > (self._limit or np.inf) * ROUNDING
         allowed, left_out = is_wanted & ~is_full, is_wanted & is_full
-        return _cover(allowed, box), _cover(left_out, box)
+        return disjoint_boxes(allowed, box), disjoint_boxes(left_out, box)
 
     def _fits(self, box: PixelBox, dose: DoseMap, scans: Iterable[Scan]) -> bool:
         more = dose_map(
@@ -135,14 +135,14 @@ class DoseBook:
 
     def _scans(self, tile: TileIndex) -> Iterator[Scan]:
         yield from self._plan.fast_scans(tile)
-        for part in self._plan.parts(tile):
-            yield from self._planned.get(part, ())
+        for scans in self._planned[tile].values():
+            yield from scans
 
     def _dose(self, scan: Scan) -> float:
         return scan_dose_e_per_nm2(scan, self._field_nm, self._current_pa)
 
 
-def _cover(is_in: NDArray[np.bool_], box: PixelBox) -> tuple[PixelBox, ...]:
+def disjoint_boxes(is_in: NDArray[np.bool_], box: PixelBox) -> tuple[PixelBox, ...]:
     """Return disjoint boxes of exactly the True pixels; `box` says where the array lies."""
     edges = np.diff(is_in.astype(np.int8), prepend=0, append=0, axis=1)
     rows, starts = np.nonzero(edges == 1)

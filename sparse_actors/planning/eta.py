@@ -23,6 +23,7 @@ from sparse_actors.messages import (
     ScanMissed,
     StorageReserved,
     TileReached,
+    TileSkipped,
     TimingLearned,
 )
 
@@ -82,6 +83,7 @@ class TimeToGo:
     """Of these, what was given up."""
     _settled: set[ScanId] = field(default_factory=set)
     _reached: set[TileIndex] = field(default_factory=set)
+    _skipped: set[TileIndex] = field(default_factory=set)
     _idle_s: defaultdict[TileIndex, float] = field(default_factory=lambda: defaultdict(float))
     _exposed: Vector = field(default_factory=lambda: np.zeros(3))
     _measured_s: float = 0.0
@@ -104,9 +106,12 @@ class TimeToGo:
                 self._expose(scan.id, message)
             case Recorded(scan_id=scan_id):
                 self._expose(scan_id, message)
+            case TileSkipped(tile=tile):
+                self._skipped.add(tile)
             case RegionsPlanned(partition=partition, scans=scans) if partition not in self._regions:
                 costs = {scan.id: _columns(scan, scan.imaging.dwell_ns) for scan in scans}
-                self._regions[partition] = sum(costs.values(), np.zeros(3))
+                if not message.source:  # what was proposed tells nothing about the tiles to come
+                    self._regions[partition] = sum(costs.values(), np.zeros(3))
                 self._open |= {i: cost for i, cost in costs.items() if i not in self._settled}
             case ImagesLost(scan_ids=scan_ids):
                 self._reopen(scan_ids)
@@ -158,16 +163,18 @@ class TimeToGo:
         if not fast or not self._regions:
             return None
         count = self.tiles * self.partitions
-        unscanned = max(0, count - len(self._fast))
+        unscanned = max(0, count - len(self._fast) - self._skipped_of(self.partitions, self._fast))
         given_up = sum(columns is None for columns in self._fast.values())
+        given_up += self._skipped_of(self._parts, self._regions)
         unplanned = max(0, self.tiles * self._parts - len(self._regions) - given_up)
-        known = unscanned * np.mean(fast, axis=0) + sum(self._open.values(), np.zeros(3))
+        left = (cost for i, cost in self._open.items() if i.partition.tile not in self._skipped)
+        known = unscanned * np.mean(fast, axis=0) + sum(left, np.zeros(3))
         columns = known + unplanned * np.mean(list(self._typical().values()), axis=0)
         scans = self.times.scans.predicted(columns)
         # The model leaves hiccups out; on the whole scans take as much longer as they did so far.
         predicted_s = self.times.scans.predicted(self._exposed).seconds
         pace = self._measured_s / predicted_s if predicted_s else 1.0
-        moves = max(0, self.tiles - len(self._reached))
+        moves = max(0, self.tiles - len(self._reached | self._skipped))
         move = self.times.stage.duration_s(self.tile_distance_mm)
         seconds = pace * scans.seconds + moves * move.seconds + self._idle_left_s(done)
         errors_s = (pace * scans.error_s, pace * self._regions_error_s(unplanned), moves * move.error_s)
@@ -182,6 +189,10 @@ class TimeToGo:
         """
         latest = dict(list(self._regions.items())[self._planned_before :])
         return latest if len(latest) >= self._parts else self._regions
+
+    def _skipped_of(self, each: int, seen: Iterable[PartitionId]) -> int:
+        """Return how many parts of skipped tiles will not come, where each tile has so many."""
+        return each * len(self._skipped) - sum(part.tile in self._skipped for part in seen)
 
     @property
     def _parts(self) -> int:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sparse_actors.geometry import PixelBox, TileIndex, full_frame
-from sparse_actors.messages import FieldId, FieldMapped, MapField, Message, RunStarted, SpectraRecorded
+from sparse_actors.geometry import PartitionId, PixelBox, TileIndex, full_frame
+from sparse_actors.messages import (
+    FieldId,
+    FieldMapped,
+    MapField,
+    Message,
+    RegionsPlanned,
+    RunStarted,
+    SpectraRecorded,
+)
 from sparse_actors.planning.survey_plan import FieldsPlan, SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
 
@@ -43,12 +51,15 @@ class MapQueue:
                 self._spent_s[field_id, batch] = fact.finished_s - fact.started_s
             case RunStarted():
                 self._failures.clear()  # tried again in a new session
+            case RegionsPlanned():
+                self._fields = None
             case _:
                 pass
 
     @property
     def _given_up(self) -> set[FieldId]:
-        return {field for field, failures in self._failures.items() if failures >= TRIES} - self._mapped
+        failed = {field for field, failures in self._failures.items() if failures >= TRIES} - self._mapped
+        return {field for field in failed if field.tile not in self._state.skipped}
 
     @property
     def given_up(self) -> int:
@@ -57,8 +68,19 @@ class MapQueue:
 
     def next(self) -> MapField | None:
         """Return the field to be mapped, None if there is no more; the survey must be finished."""
-        done = self._mapped | self._given_up
-        return next((field for field in self.fields() if field.id not in done), None)
+        return next((field for field in self.fields() if not self._is_done(field)), None)
+
+    def has_left(self, tile: TileIndex) -> bool:
+        """Whether something of a tile is still to be mapped, or may be once the survey is finished."""
+        if self._plan.fields is None:
+            return False
+        if not self._state.is_finished():
+            return any(self._state.regions.get(part) for part in self._state.parts(tile))
+        return any(field.id.tile == tile and not self._is_done(field) for field in self.fields())
+
+    def _is_done(self, field: MapField) -> bool:
+        is_skipped = field.id.tile in self._state.skipped
+        return is_skipped or field.id in self._mapped or field.id in self._given_up
 
     def time_for_s(self, field: MapField) -> float | None:
         """Return the beam time of a field: its share, by area, of what is left; None for no limit."""
@@ -66,8 +88,8 @@ class MapQueue:
         if fields is None or fields.time_s is None:
             return None
         spent_s = sum(s for (other, _), s in self._spent_s.items() if other != field.id)
-        done = (self._mapped | self._given_up) - {field.id}
-        open_px = sum(one.box.area for one in self.fields() if one.id not in done)
+        left = (one for one in self.fields() if one.id == field.id or not self._is_done(one))
+        open_px = sum(one.box.area for one in left)
         return max(0.0, fields.time_s - spent_s) * field.box.area / open_px
 
     def fields(self) -> tuple[MapField, ...]:
@@ -98,15 +120,22 @@ class MapQueue:
         return tuple(found)
 
     def _boxes(self, tile: TileIndex, grid_px: tuple[int, int]) -> list[PixelBox]:
-        """Return the regions of a tile on the map grid; what one covers is not mapped in another too."""
+        """Return the regions of a tile on the map grid; what one covers is not mapped in another too.
+
+        What was proposed comes last, so that the fields before it keep their numbers.
+        """
+        found = self._on_grid(self._plan.parts(tile), grid_px)
+        kept = [box for box in found if not any(o.contains(box) for o in found if o != box)]
+        for box in self._on_grid(tuple(self._state.proposals.get(tile, ())), grid_px):
+            if not any(other.contains(box) for other in kept):
+                kept.append(box)
+        return kept
+
+    def _on_grid(self, parts: tuple[PartitionId, ...], grid_px: tuple[int, int]) -> list[PixelBox]:
+        """Return the different regions of some parts of a tile on the map grid."""
+        scans = (scan for part in parts for scan in self._state.regions.get(part, ()))
         size_px = self._plan.analysis.size_px
-        boxes = [
-            _on_grid(scan.box, size_px, grid_px)
-            for part in self._plan.parts(tile)
-            for scan in self._state.regions.get(part, ())
-        ]
-        distinct = list(dict.fromkeys(boxes))
-        return [box for box in distinct if not any(o.contains(box) for o in distinct if o != box)]
+        return list(dict.fromkeys(_on_grid(scan.box, size_px, grid_px) for scan in scans))
 
 
 def _on_grid(box: PixelBox, size_px: tuple[int, int], grid_px: tuple[int, int]) -> PixelBox:

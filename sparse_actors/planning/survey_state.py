@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -16,12 +17,14 @@ from sparse_actors.messages import (
     Recorded,
     RegionScanned,
     RegionsPlanned,
+    RegionsProposed,
     RunStarted,
     Scan,
     ScanId,
     ScanMissed,
     StorageReserved,
     TileFinished,
+    TileSkipped,
 )
 from sparse_actors.planning.survey_plan import SurveyPlan
 
@@ -41,6 +44,10 @@ class SurveyState:
     missed: set[ScanId] = field(default_factory=set)
     regions: dict[PartitionId, tuple[Scan, ...]] = field(default_factory=dict)
     finished: set[TileIndex] = field(default_factory=set)
+    skipped: dict[TileIndex, str] = field(default_factory=dict)
+    """Tiles of which nothing more is scanned, and why."""
+    proposals: dict[TileIndex, dict[PartitionId, RegionsProposed]] = field(default_factory=dict)
+    """What was proposed to be rescanned as well."""
     pixel_type: str | None = None
     """Of the scans reserved so far."""
     to_restore: MicroscopeState | None = None
@@ -88,6 +95,11 @@ class SurveyState:
                     self.finished.discard(scan_id.partition.tile)
             case TileFinished(tile=tile):
                 self.finished.add(tile)
+            case TileSkipped(tile=tile, reason=reason):
+                self.skipped.setdefault(tile, reason)
+            case RegionsProposed(partition=part) if part not in self.proposals.get(part.tile, {}):
+                self.proposals.setdefault(part.tile, {})[part] = fact
+                self.finished.discard(part.tile)
             case _:
                 pass
 
@@ -110,7 +122,8 @@ class SurveyState:
 
     def is_settled(self, scan_id: ScanId) -> bool:
         """Whether a scan needs no exposure any more."""
-        return scan_id in self.exposed or scan_id in self.missed
+        is_skipped = scan_id.partition.tile in self.skipped
+        return is_skipped or scan_id in self.exposed or scan_id in self.missed
 
     def is_stored(self, scan_id: ScanId) -> bool:
         """Whether a scan is on disk or given up."""
@@ -120,11 +133,18 @@ class SurveyState:
         """Fast scans of a tile still to be exposed, in order."""
         return [scan for scan in self.plan.fast_scans(tile) if not self.is_settled(scan.id)]
 
+    def awaits_detection(self, scan_id: ScanId) -> bool:
+        """Whether a scan is one that regions are still to be found in."""
+        is_skipped = scan_id.partition.tile in self.skipped
+        return scan_id.is_fast and scan_id.partition not in self.regions and not is_skipped
+
     def undetected(self, tile: TileIndex) -> list[PartitionId]:
         """Partitions and seams of a tile whose regions are not planned, although they can be.
 
         A partition is detected when it is exposed, a seam when there is nothing more to expose.
         """
+        if tile in self.skipped:
+            return []
         exposed = {scan.id.partition for scan in self.plan.fast_scans(tile) if scan.id in self.exposed}
         has_seams = bool(exposed) and not self.fast_left(tile)
         return [
@@ -144,20 +164,47 @@ class SurveyState:
 
     def regions_left(self, tile: TileIndex) -> dict[ScanId, Scan]:
         """Regions of a tile still to be exposed, in the order in which they were planned."""
-        return self._open.get(tile, {})
+        return {} if tile in self.skipped else self._open.get(tile, {})
+
+    def parts(self, tile: TileIndex) -> tuple[PartitionId, ...]:
+        """Return all parts of a tile that have regions: what is detected, and what was proposed."""
+        return (*self.plan.parts(tile), *self.proposals.get(tile, ()))
+
+    def unplanned(self, tile: TileIndex) -> list[RegionsProposed]:
+        """Return what was proposed of a tile and has no plan yet."""
+        if tile in self.skipped:
+            return []
+        return [one for part, one in self.proposals.get(tile, {}).items() if part not in self.regions]
+
+    def is_surveyed(self, tile: TileIndex) -> bool:
+        """Whether all that is left to do on a tile, if anything, was proposed."""
+        proposals = self.proposals.get(tile, {})
+        is_own_left = any(scan_id.partition not in proposals for scan_id in self.regions_left(tile))
+        return not (is_own_left or self.fast_left(tile) or self.undetected(tile))
 
     def is_scanned(self, tile: TileIndex) -> bool:
         """Whether the microscope has nothing more to do on a tile."""
         return tile in self.finished or not (
-            self.fast_left(tile) or self.undetected(tile) or self.regions_left(tile)
+            self.fast_left(tile) or self.undetected(tile) or self.regions_left(tile) or self.unplanned(tile)
         )
+
+    def tiles_left(self) -> Iterator[TileIndex]:
+        """Yield the tiles to go to, in order; at last back to those of which only proposals are left."""
+        for is_back in (False, True):
+            for tile in self.plan.tiles:
+                if not self.is_scanned(tile) and self.is_surveyed(tile) == is_back:
+                    yield tile
 
     def is_complete(self, tile: TileIndex) -> bool:
         """Whether everything of a tile is on disk or given up."""
-        regions = (self.regions.get(part, ()) for part in self.plan.parts(tile))
+        regions = (self.regions.get(part, ()) for part in self.parts(tile))
         return self.is_scanned(tile) and all(
-            self.is_stored(scan.id) for scan in chain(self.plan.fast_scans(tile), *regions)
+            self.is_stored(scan.id) or self._is_left_out(scan.id)
+            for scan in chain(self.plan.fast_scans(tile), *regions)
         )
+
+    def _is_left_out(self, scan_id: ScanId) -> bool:
+        return scan_id.partition.tile in self.skipped and scan_id not in self.exposed
 
     def is_finished(self) -> bool:
         """Whether all tiles of the plan are finished."""

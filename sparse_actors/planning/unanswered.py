@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from sparse_actors.geometry import TileIndex
 from sparse_actors.messages import After, Effect, Message, Overdue, Scan
 
 ANSWER_S = 120.0
@@ -40,6 +41,14 @@ class Unanswered:
     def __init__(self, attempts: int) -> None:
         self._attempts = attempts
         self._awaited: dict[str, Awaited] = {}
+        self.command: str | None = None
+        """The one order that the microscope is busy with."""
+
+    @property
+    def scanning(self) -> TileIndex | None:
+        """The tile of the scan that the microscope is busy with."""
+        awaited = self._awaited.get(self.command or "")
+        return awaited.scan.id.partition.tile if awaited and awaited.scan else None
 
     def __len__(self) -> int:
         return len(self._awaited)
@@ -74,6 +83,8 @@ class Unanswered:
     def answered(self, what: str) -> None:
         """Take off an order that was answered."""
         self._awaited.pop(what, None)
+        if self.command == what:
+            self.command = None
 
     def drop(self, *kinds: str) -> None:
         """Stop waiting for some kinds."""

@@ -19,6 +19,8 @@ else:
 
 BINARY = getattr(os, "O_BINARY", 0)
 """Windows opens files as text unless told."""
+LOCKED_BYTE = 1 << 30
+"""Windows locks bytes, and against readers too: this one is behind what a lock file says."""
 
 
 def sync_file(fd: int) -> None:
@@ -109,9 +111,14 @@ def lock(path: Path) -> int:
     BlockingIOError
         Somebody else holds it.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | BINARY, 0o644)
+    flags = os.O_RDWR | BINARY | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        fd = os.open(path, flags)
+    except FileNotFoundError:
+        fd = os.open(path, flags | os.O_CREAT, 0o644)
     try:
         if sys.platform == "win32":
+            os.lseek(fd, LOCKED_BYTE, os.SEEK_SET)
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,6 +134,6 @@ def unlock(fd: int) -> None:
     """Give up a lock."""
     if sys.platform == "win32":
         with contextlib.suppress(OSError):
-            os.lseek(fd, 0, os.SEEK_SET)
+            os.lseek(fd, LOCKED_BYTE, os.SEEK_SET)
             msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
     os.close(fd)

@@ -164,6 +164,23 @@ def read_journal(path: Path) -> list[Message]:
     return inspect_journal(path)[0]
 
 
+def read_new(path: Path, offset: int = 0) -> tuple[list[Message], int]:
+    """Read what a journal has more since it was read up to `offset`; returns it and where to go on.
+
+    A record that is not whole yet is left for the next time.
+
+    Raises
+    ------
+    JournalError, OSError
+        As `read_journal`, of what is new.
+    """
+    if offset == 0:
+        return _parsed(path.read_bytes(), path)
+    with path.open("rb") as file:
+        file.seek(offset)
+        return _parsed(file.read(), path, offset)
+
+
 def inspect_journal(path: Path) -> tuple[list[Message], str | None]:
     """Read as `read_journal`, and say where an incomplete last record begins: being written, or torn."""
     content = path.read_bytes()
@@ -195,8 +212,8 @@ def _framed(payload: bytes, offset: int) -> bytes:
     return _FRAME.pack(MARKER, len(payload), checksum) + payload
 
 
-def _payload(content: bytes, offset: int) -> bytes | None:
-    """Return the payload of a valid frame at `offset`, else None."""
+def _payload(content: bytes, offset: int, base: int = 0) -> bytes | None:
+    """Return the payload of a valid frame at `offset`, else None; content begins at `base` of the file."""
     start = offset + _FRAME.size
     if start > len(content):
         return None
@@ -204,28 +221,30 @@ def _payload(content: bytes, offset: int) -> bytes | None:
     if marker != MARKER or length > len(content) - start:
         return None
     payload = content[start : start + length]
-    return payload if crc32(payload, crc32(_PLACE.pack(offset, length))) == checksum else None
+    return payload if crc32(payload, crc32(_PLACE.pack(base + offset, length))) == checksum else None
 
 
-def _parsed(content: bytes, path: Path) -> tuple[list[Message], int]:
-    """Return the messages and the end of the last whole record."""
-    _check_header(content, path)
+def _parsed(content: bytes, path: Path, base: int = 0) -> tuple[list[Message], int]:
+    """Return the messages and the end of the last whole record, in the file of which content is the rest."""
     messages: list[Message] = []
-    offset = _HEADER.size
+    offset = 0
+    if base == 0:
+        _check_header(content, path)
+        offset = _HEADER.size
     while offset < len(content):
-        payload = _payload(content, offset)
+        payload = _payload(content, offset, base)
         if payload is None:
-            _refuse_damaged_middle(content, offset, path)
+            _refuse_damaged_middle(content, offset, path, base)
             break
         try:
             messages.append(unpack(payload))
         except WireError as error:
             raise JournalError(
-                f"{path}: the record at byte {offset} is whole but not understood ({error}); "
+                f"{path}: the record at byte {base + offset} is whole but not understood ({error}); "
                 "a newer version of sparse-actors wrote it: use that version"
             ) from None
         offset += _FRAME.size + len(payload)
-    return messages, offset
+    return messages, base + offset
 
 
 def _check_header(content: bytes, path: Path) -> None:
@@ -241,13 +260,14 @@ def _check_header(content: bytes, path: Path) -> None:
         )
 
 
-def _refuse_damaged_middle(content: bytes, offset: int, path: Path) -> None:
+def _refuse_damaged_middle(content: bytes, offset: int, path: Path, base: int) -> None:
     later = content.find(MARKER, offset + 1)
     while later >= 0:
-        if _payload(content, later) is not None:
+        if _payload(content, later, base) is not None:
             raise JournalError(
-                f"{path}: the record at byte {offset} is damaged although whole records follow from byte "
-                f"{later}; nothing was changed. Restore the journal from a copy, or check the disk"
+                f"{path}: the record at byte {base + offset} is damaged although whole records follow from "
+                f"byte {base + later}; nothing was changed. Restore the journal from a copy, or check "
+                "the disk"
             )
         later = content.find(MARKER, later + 1)
 

@@ -38,6 +38,7 @@ from .tables import (
     poi_table,
     recorded_scans,
     region_table,
+    skipped_table,
     tile_table,
     timing_table,
     units_of,
@@ -221,6 +222,7 @@ def _write_tables(entry: Any, record: RunRecord) -> None:
         "tiles": tile_table(record),
         "regions": region_table(record, mosaic),
         "left_out": left_out_table(record),
+        "skipped": skipped_table(record),
         "pois": poi_table(record, mosaic),
         "timing": timing_table(record),
     }

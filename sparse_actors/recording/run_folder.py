@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from sparse_actors.errors import JournalError
 
 from . import disk
+
+
+def dated_folder(out_dir: Path, name: str) -> Path:
+    """Return a folder for a new run, named by date, time and the run's name; sorted by name is by time."""
+    stamp = datetime.now().astimezone().strftime("%Y-%m-%dT%H%M%S")
+    return out_dir / f"{stamp}_{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,11 @@ class RunFolder:
     def log(self) -> Path:
         """One JSON object a line."""
         return self.path / "log.jsonl"
+
+    @property
+    def flight(self) -> Path:
+        """What every actor was told and answered; see recording.flight."""
+        return self.path / "flight"
 
     @property
     def packed_fast(self) -> Path:

@@ -24,6 +24,7 @@ from sparse_actors.messages import (
     Recorded,
     RecordingFailed,
     RegionsPlanned,
+    RegionsProposed,
     RunFinished,
     RunStarted,
     Scan,
@@ -32,12 +33,14 @@ from sparse_actors.messages import (
     StorageReserved,
     TileFinished,
     TileReached,
+    TileSkipped,
 )
 
 from .journal import inspect_journal
 from .map_record import MapRecord
 from .run_folder import RunFolder
 from .store import RunStore
+from .wait_cause import WaitCause
 
 Failure = MicroscopeFailed | RecordingFailed | DetectionFailed | ActorFailed
 
@@ -70,6 +73,8 @@ class RunRecord:
     tiles: dict[TileIndex, TileReached] = field(default_factory=dict)
     """The last arrival at each tile, with the state read back."""
     finished_tiles: set[TileIndex] = field(default_factory=set)
+    skipped_tiles: dict[TileIndex, TileSkipped] = field(default_factory=dict)
+    """Tiles of which nothing more was scanned, and why."""
     scans: dict[ScanId, Scan] = field(default_factory=dict)
     """Every scan that was planned or given room, in that order."""
     slabs: dict[str, StorageReserved] = field(default_factory=dict)
@@ -79,6 +84,8 @@ class RunRecord:
     """The scans given up in the last session."""
     lost: dict[ScanId, str] = field(default_factory=dict)
     """The scans that were recorded, or had room, and have neither on disk any more, with the reason."""
+    waited_for: dict[ScanId, str] = field(default_factory=dict)
+    """Of each recorded scan, what the microscope waited for before it, as far as somebody said."""
     exposures: Counter[ScanId] = field(default_factory=Counter)
     """How often the beam set out on a scan; more than 1 means more than one dose."""
     regions: dict[PartitionId, RegionsPlanned] = field(default_factory=dict)
@@ -89,6 +96,7 @@ class RunRecord:
     outcome: RunFinished | None = None
     """None while it runs, and after a crash until it is resumed."""
     _slab_of: dict[ScanId, str] = field(default_factory=dict)
+    _waits: WaitCause = field(default_factory=WaitCause)
     _store: RunStore = field(init=False)
     maps: MapRecord = field(init=False)
 
@@ -110,6 +118,7 @@ class RunRecord:
 
     def _take(self, message: Message) -> None:
         self.maps.take(message)
+        self._waits.learn(message)
         match message:
             case RunStarted():
                 # A new session tries again what an earlier one gave up.
@@ -125,6 +134,10 @@ class RunRecord:
                 self.tiles[tile] = message
             case TileFinished(tile=tile):
                 self.finished_tiles.add(tile)
+            case TileSkipped(tile=tile):
+                self.skipped_tiles.setdefault(tile, message)
+            case RegionsProposed(partition=partition) if partition not in self.regions:
+                self.finished_tiles.discard(partition.tile)
             case PoisFound(partition=partition):
                 self.pois[partition] = message
             case RegionsPlanned(partition=partition, scans=scans):
@@ -159,6 +172,7 @@ class RunRecord:
         else:
             self.recorded[scan_id] = recorded
             self.missed.pop(scan_id, None)
+            self.waited_for[scan_id] = self._waits.take()
 
     def lose(self, scan_id: ScanId, reason: str) -> None:
         """Count a scan as not recorded: its pixels are gone."""
@@ -167,14 +181,19 @@ class RunRecord:
         self.recorded.pop(scan_id, None)
 
     def status(self, scan_id: ScanId) -> str:
-        """Return "recorded", "lost", "missed", "exposed" (begun, without an image so far) or "planned"."""
+        """Return what became of a scan.
+
+        "recorded", "lost", "missed", "exposed" (begun, without an image so far), "skipped" or "planned".
+        """
         if scan_id in self.recorded:
             return "recorded"
         if scan_id in self.lost:
             return "lost"
         if scan_id in self.missed:
             return "missed"
-        return "exposed" if self.exposures[scan_id] else "planned"
+        if self.exposures[scan_id]:
+            return "exposed"
+        return "skipped" if scan_id.partition.tile in self.skipped_tiles else "planned"
 
     @property
     def unrecorded_exposures(self) -> dict[ScanId, int]:

@@ -73,8 +73,20 @@ def region_table(record: RunRecord, mosaic: Mosaic) -> Columns:
         "pixels": _whole(scan.pixels for scan in scans),
         "stage_x_mm": np.array([x for x, _ in centres]),
         "stage_y_mm": np.array([y for _, y in centres]),
+        "source": [_source(record, scan) for scan in scans],
         "status": [record.status(scan.id) for scan in scans],
         "path": [paths.get(scan.id, "") for scan in scans],
+    }
+
+
+def skipped_table(record: RunRecord) -> Columns:
+    """Return the tiles that somebody had skipped, with the reason."""
+    skipped = sorted(record.skipped_tiles)
+    return {
+        "tile": [str(tile) for tile in skipped],
+        "row": _whole(tile.row for tile in skipped),
+        "column": _whole(tile.column for tile in skipped),
+        "reason": [record.skipped_tiles[tile].reason for tile in skipped],
     }
 
 
@@ -109,7 +121,7 @@ def poi_table(record: RunRecord, mosaic: Mosaic) -> Columns:
 
 
 def timing_table(record: RunRecord) -> Columns:
-    """Return every recorded exposure in order of time, with the pause before it."""
+    """Return every recorded exposure in order of time, with the pause before it and what it was for."""
     done = sorted(record.recorded.values(), key=lambda recorded: recorded.started_s)
     scans = [record.scans[recorded.scan_id] for recorded in done]
     started = np.array([recorded.started_s for recorded in done])
@@ -122,6 +134,7 @@ def timing_table(record: RunRecord) -> Columns:
         "started_s": started,
         "finished_s": finished,
         "pause_before_s": np.concatenate([np.zeros(min(1, len(done))), pauses]),
+        "pause_cause": [record.waited_for.get(scan.id, "") for scan in scans],
         "dwell_ns": np.array([recorded.dwell_ns for recorded in done]),
         "pixels": _whole(scan.pixels for scan in scans),
         "exposures": _whole(record.exposures[scan.id] for scan in scans),
@@ -131,6 +144,12 @@ def timing_table(record: RunRecord) -> Columns:
 def recorded_scans(record: RunRecord) -> list[Scan]:
     """Return the recorded scans in an order that does not depend on when they were recorded."""
     return [record.scans[scan_id] for scan_id in sorted(record.recorded, key=str)]
+
+
+def _source(record: RunRecord, scan: Scan) -> str:
+    """Return who wanted a region: the detector, or whoever proposed it."""
+    planned = record.regions.get(scan.id.partition)
+    return (planned.source if planned else "") or "detector"
 
 
 def _names(scans: Sequence[Scan]) -> Columns:

@@ -35,6 +35,15 @@ class Behaviour(Protocol):
         ...
 
 
+class Witness(Protocol):
+    """Sees what actors do; see recording.flight.FlightRecorder."""
+
+    def stepped(
+        self, actor: str, message: Message | None, effects: Iterable[Effect], error: str = ""
+    ) -> None:
+        """Take down what an actor said to a message, or (None) when it was built; must return at once."""
+
+
 class _Actor(pykka.ThreadingActor):
     # A driver that never returns must not keep the process alive; `Shell.stop` waits for the others.
     use_daemon_thread = True
@@ -74,12 +83,14 @@ class Shell:
         factory: Callable[[], Behaviour],
         publish: Callable[[Message], None],
         clock: Clock,
+        witness: Witness | None = None,
     ) -> None:
         self.name = name
         self.accepts = accepts
         self._factory = factory
         self._publish = publish
         self._clock = clock
+        self._witness = witness
         self._behaviour: Behaviour | None = None
         self._failures_s: deque[float] = deque(maxlen=RESTARTS)
         self._ended = threading.Event()
@@ -117,14 +128,16 @@ class Shell:
 
     def build(self) -> None:
         """Make the behaviour, and let it begin."""
+        # What is logged in this thread says who wrote it.
+        structlog.contextvars.bind_contextvars(actor=self.name)
         try:
             self._behaviour = self._factory()
             begin = getattr(self._behaviour, "begin", None)
             effects = list(begin()) if begin else []
         except BaseException as error:
-            self._fail(error)
+            self._fail(None, error)
         else:
-            self._emit(effects)
+            self._emit(None, effects)
 
     def handle(self, message: Message) -> None:
         """Handle one message, all or nothing."""
@@ -133,9 +146,9 @@ class Shell:
         try:
             effects = list(self._behaviour.handle(message))
         except BaseException as error:
-            self._fail(error)
+            self._fail(message, error)
         else:
-            self._emit(effects)
+            self._emit(message, effects)
 
     def end(self) -> None:
         """Close the behaviour."""
@@ -149,8 +162,9 @@ class Shell:
         finally:
             self._ended.set()
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, message: Message | None, error: BaseException) -> None:
         self._behaviour = None
+        self._testify(message, (), _described(error))
         now_s = self._clock.now()
         is_final = len(self._failures_s) == RESTARTS and now_s - self._failures_s[0] < RESTART_WINDOW_S
         self._failures_s.append(now_s)
@@ -159,7 +173,17 @@ class Shell:
         if not is_final:
             self.build()
 
-    def _emit(self, effects: Iterable[Effect]) -> None:
+    def _testify(self, message: Message | None, effects: Iterable[Effect], error: str = "") -> None:
+        if self._witness is None:
+            return
+        try:
+            self._witness.stepped(self.name, message, effects, error)
+        except Exception:
+            self._witness = None
+            structlog.get_logger().exception("witness removed", actor=self.name)
+
+    def _emit(self, message: Message | None, effects: Iterable[Effect]) -> None:
+        self._testify(message, effects)
         for effect in effects:
             if isinstance(effect, After):
                 later = effect.message

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .erd_model import ErdModel
-from .erd_updates import Rule, State, features_of, pick, rebuild, update
+from .erd_updates import Rule, State, farthest, features_of, pick, rebuild, update
 from .features import all_terms, crowding_radius2_px2
 from .neighbours import LARGEST_SIDE_PX, empty_lists
 from .peaks import peaks_of
@@ -110,6 +110,10 @@ class ErdMap:
         if self.points == 0:
             return np.empty(0, np.int64)
         return pick(self._plain, n)
+
+    def farthest(self, candidates: NDArray[np.int64]) -> int:
+        """Return the first of those candidates farthest from all points that may be picked; -1: none may."""
+        return int(farthest(self._plain, candidates))
 
     def features(self, pixels: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the six features (n, 6) of pixels that are no points; see `features`."""

@@ -239,6 +239,18 @@ def _refresh(state: State, rule: Rule, queued: int) -> None:
 
 
 @compiled
+def farthest(plain: Plain, candidates: NDArray[np.int64]) -> int:
+    """Return the first of those candidates farthest from all points that may be picked; -1: none may."""
+    state, _ = _named(plain)
+    best, most = -1, -1
+    for pixel in candidates:
+        dx, dy = int(state.lists.offsets[pixel, 0, 0]), int(state.lists.offsets[pixel, 1, 0])
+        if not state.taken[pixel] and dx * dx + dy * dy > most:
+            best, most = pixel, dx * dx + dy * dy
+    return best
+
+
+@compiled
 def features_of(plain: Plain, pixels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the features (n, 6) of pixels that are no points."""
     state, rule = _named(plain)

@@ -10,10 +10,9 @@ from sparse_actors.contracts.classifier import FITS_NONE
 from .beam_path import beam_path
 from .erd_map import ErdMap
 from .erd_model import ErdModel
+from .field_points import FREE, PENDING, TOLD, TWICE, mark_told, pixels_of, points_of
 from .start_points import StartKind as StartKind
 from .start_points import start_points
-
-_FREE, _PENDING, _TOLD = 0, 1, 2
 
 EXPLORES_FROM = 0.05
 """Measured share of the field from which on some points explore; before, boundaries are worth more."""
@@ -109,10 +108,10 @@ class FieldSampler:
             Start points come first. As long as no label is known, points beyond them are picked at random.
         """
         start = self._next_start(n)
-        self._status[start] = _PENDING
+        self._status[start] = PENDING
         more = self._next_by_erd(n - len(start)) if len(start) < n else start[:0]
         chosen = np.concatenate([start, more])
-        self._status[chosen] = _PENDING
+        self._status[chosen] = PENDING
         self.pending += len(chosen)
         points_px = self._points_px(chosen)
         if len(chosen):
@@ -121,14 +120,14 @@ class FieldSampler:
 
     def pick_anywhere(self, n: int) -> NDArray[np.int64]:
         """Draw points at random from all that were neither picked nor told; returns (m, 2), m <= n."""
-        free = np.flatnonzero((self._status == _FREE) & self._inside.ravel())
+        free = np.flatnonzero((self._status == FREE) & self._inside.ravel())
         random = np.random.default_rng([self._seed, 1, self.measured + self.pending])
         chosen = random.choice(free, min(n, len(free)), replace=False)
         if self._map.points == 0:
             self._unpredicted = np.concatenate([self._unpredicted, chosen])
         else:
             self._map.update(chosen, self._map.values[chosen], np.ones(len(chosen), np.bool_))
-        self._status[chosen] = _PENDING
+        self._status[chosen] = PENDING
         self.pending += len(chosen)
         return self._points_px(chosen)
 
@@ -152,12 +151,11 @@ class FieldSampler:
         told = np.asarray(labels, np.int32)
         if told.shape != pixels.shape:
             raise ValueError(f"{len(pixels)} points, but labels {told.shape}")
-        if len(set(pixels.tolist())) < len(pixels):
+        pending, new = mark_told(pixels, self._status)
+        if pending == TWICE:
             raise ValueError("a point appears twice")
-        status = self._status[pixels]
-        self.pending -= int(np.count_nonzero(status == _PENDING))
-        self.measured += int(np.count_nonzero(status != _TOLD))
-        self._status[pixels] = _TOLD
+        self.pending -= pending
+        self.measured += new
         self._labels[pixels] = told
         self._map.update(pixels, told.astype(np.float32), told != self._excluded)
 
@@ -171,7 +169,7 @@ class FieldSampler:
         The reconstruction is the label with the largest summed weight d^-2 of the ten nearest points.
         FITS_NONE outside the mask.
         """
-        phases = np.where(self._status == _TOLD, self._labels, self._map.values.astype(np.int32))
+        phases = np.where(self._status == TOLD, self._labels, self._map.values.astype(np.int32))
         return np.where(self._inside, phases.reshape(self.shape), FITS_NONE).astype(np.int32)
 
     def erd_map(self) -> NDArray[np.float32]:
@@ -192,7 +190,7 @@ class FieldSampler:
         rest = self._start[self._started :]
         if not len(rest) or n < 1:
             return rest[:0]
-        free = np.flatnonzero(self._status[rest] == _FREE)[:n]
+        free = np.flatnonzero(self._status[rest] == FREE)[:n]
         self._started = len(self._start) if len(free) < n else self._started + int(free[-1]) + 1
         self._unpredicted = np.concatenate([self._unpredicted, rest[free]])
         return rest[free]
@@ -200,13 +198,13 @@ class FieldSampler:
     def _next_by_erd(self, n: int) -> NDArray[np.int64]:
         """Return up to n points of largest ERD in the order of a short way; random ones without any label."""
         if self._map.points == 0:
-            free = np.flatnonzero((self._status == _FREE) & self._inside.ravel())
+            free = np.flatnonzero((self._status == FREE) & self._inside.ravel())
             rng = np.random.default_rng([self._seed, self.measured + self.pending])
             chosen = rng.choice(free, min(n, len(free)), replace=False)
             self._unpredicted = np.concatenate([self._unpredicted, chosen])
         else:
             if len(self._unpredicted):
-                waiting = self._unpredicted[self._status[self._unpredicted] == _PENDING]
+                waiting = self._unpredicted[self._status[self._unpredicted] == PENDING]
                 self._unpredicted = waiting[:0]
                 self._map.update(waiting, self._map.values[waiting], np.ones(len(waiting), np.bool_))
             before = self.measured + self.pending
@@ -222,24 +220,19 @@ class FieldSampler:
         explored: list[int] = []
         for i in range(count):
             drawn = np.random.default_rng([self._seed, before, i]).integers(0, len(self._status), _CANDIDATES)
-            free = drawn[
-                (self._status[drawn] == _FREE) & self._inside.ravel()[drawn] & ~self._map.listed[drawn]
-            ]
-            if len(free):
-                far = free[self._map.features(free)[:, 2].argmax()][None]
-                self._map.update(far, self._map.values[far], np.ones(1, np.bool_))
-                explored.append(int(far[0]))
+            far = self._map.farthest(drawn)
+            if far >= 0:
+                pixel = np.array([far])
+                self._map.update(pixel, self._map.values[pixel], np.ones(1, np.bool_))
+                explored.append(far)
         return np.array(explored, np.int64)
 
     def _points_px(self, pixels: NDArray[np.int64]) -> NDArray[np.int64]:
-        points = np.empty((len(pixels), 2), np.int64)
-        np.divmod(pixels, self.shape[1], out=(points[:, 1], points[:, 0]))
-        return points
+        return points_of(pixels, self.shape[1])
 
     def _pixels(self, points_px: ArrayLike) -> NDArray[np.int64]:
-        points = np.asarray(points_px, np.int64).reshape(-1, 2)
-        try:
-            return np.ravel_multi_index((points[:, 1], points[:, 0]), self.shape)
-        except ValueError:
+        pixels, are_inside = pixels_of(np.asarray(points_px, np.int64).reshape(-1, 2), *self.shape)
+        if not are_inside:
             columns_rows = " x ".join(map(str, reversed(self.shape)))
-            raise ValueError(f"a point is outside the field of {columns_rows} pixels") from None
+            raise ValueError(f"a point is outside the field of {columns_rows} pixels")
+        return pixels

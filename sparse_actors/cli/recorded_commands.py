@@ -1,0 +1,67 @@
+"""The commands about what was recorded: go through a run again, write its result file anew."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .reporting import Json, print_json, reported
+
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", exists=True, file_okay=False, help="Folder of a run.")
+]
+
+
+def replay(folder: RunArgument, as_json: Json = False) -> None:
+    """Let a run's actors decide again, without microscope; exit code 1 where they decide otherwise.
+
+    This version of the program is what decides: after an update, the first difference shows what changed.
+    """
+    with reported(as_json) as data:
+        from dataclasses import asdict
+
+        from sparse_actors.replay import replay as gone_through
+
+        from .exit_codes import ExitCode
+
+        replayed = gone_through(folder)
+        if as_json:
+            print_json(data, folder=str(folder), is_same=replayed.difference is None, **asdict(replayed))
+        steps = ", ".join(f"{actor} {count}" for actor, count in sorted(replayed.steps.items()))
+        typer.echo(f"{replayed.sessions} sessions, steps of {steps or 'nobody'}", err=True)
+        found = replayed.difference
+        if found is None:
+            typer.echo("every decision is the same", err=True)
+            return
+        where = f"session {found.session}, {found.actor}, step {found.step}"
+        typer.echo(f"FIRST DIFFERENCE: {where}\ntold:  {found.told}", err=True)
+        for title, said in (("then", found.recorded), ("now", found.now)):
+            for line in said or ("(nothing)",):
+                typer.echo(f"{title + ':':6} {line}", err=True)
+        for name, value in found.state.items():
+            typer.echo(f"  {name} = {value}", err=True)
+        raise typer.Exit(ExitCode.RUN_FAILED)
+
+
+def repair(folder: RunArgument, as_json: Json = False) -> None:
+    """Write a run's result files anew from its journal and pixels; exit code 1 if something is missing."""
+    with reported(as_json) as data:
+        from sparse_actors.recording.journal import Journal
+        from sparse_actors.recording.nexus import finalize
+        from sparse_actors.recording.run_folder import RunFolder
+
+        from .exit_codes import ExitCode
+
+        # Nobody else records while the files are written; a torn last record is cut off.
+        journal, _, warning = Journal.open(RunFolder(folder).journal)
+        try:
+            problems = finalize(folder)
+        finally:
+            journal.close()
+        if as_json:
+            print_json(data, folder=str(folder), warning=warning or "", problems=list(problems))
+        for text in (f"warning: {warning}" if warning else "", *(f"problem: {text}" for text in problems)):
+            if text:
+                typer.echo(text, err=True)
+        typer.echo(f"wrote {RunFolder(folder).nexus}", err=True)
+        raise typer.Exit(ExitCode.RUN_FAILED if problems else ExitCode.DONE)
