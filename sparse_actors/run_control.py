@@ -104,8 +104,15 @@ class RunControl:
                 self._keep(request, reason, is_refused=True)
             case TileReached(tile=tile):
                 self._tile = str(tile)
-            case WorkerJoined(worker=name, host=host, pid=pid):
-                self._workers = {**self._workers, name: Worker(name=name, host=host, pid=pid)}
+            case WorkerJoined(worker=name):
+                worker = Worker(
+                    name=name,
+                    host=message.host,
+                    pid=message.pid,
+                    tags=message.tags,
+                    models=message.models,
+                )
+                self._workers = {**self._workers, name: worker}
             case WorkerLost(worker=name):
                 self._workers = {other: w for other, w in self._workers.items() if other != name}
             case RunFinished():

@@ -86,6 +86,9 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     host: str
     pid: int
+    tags: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    """What it loaded, with the beginning of its code's hash."""
 
 
 class RunStatus(msgspec.Struct, frozen=True, kw_only=True, tag_field="reply", tag="run"):

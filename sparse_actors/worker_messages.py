@@ -97,10 +97,7 @@ class Heartbeat(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobArrived(Message):
-    """All of a job is at the worker."""
-
-    number: int
-    """Counts the jobs since the worker was welcomed, from 1."""
+    """All of the oldest job on its way is at the worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

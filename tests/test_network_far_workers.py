@@ -62,7 +62,7 @@ def test_a_job_with_which_two_workers_fell_silent_is_given_up() -> None:
     book.submit(job(0), 0.0)
     for number, peer in enumerate((b"1", b"2")):
         far_worker(book, peer, f"pc{number}", now_s=10.0 * number)
-        book.receive(peer, JobArrived(number=1), 10.0 * number)
+        book.receive(peer, JobArrived(), 10.0 * number)
         effects = book.unreachable(peer, 10.0 * number + SILENCE_S)
         assert book.open_jobs == 1 - number
     assert reasons(effects) == ["silent for 5.0 s"]
@@ -72,7 +72,7 @@ def test_a_revoked_key_and_a_hello_anew_cost_no_job() -> None:
     book = new_book()
     far_worker(book, b"1", "bench")
     book.submit(job(0), 0.0)
-    book.receive(b"1", JobArrived(number=1), 0.0)
+    book.receive(b"1", JobArrived(), 0.0)
     far_worker(book, b"2", "bench")
     assert b"1" not in book._peers, "the same process, on a new connection"
     assert [given.key for given in book._workers["bench/1"].given] == [(job(0).partition, 1)]

@@ -140,7 +140,7 @@ def test_silence_loses_an_idle_worker_and_not_one_that_works() -> None:
     with_worker(book, b"1", local="local-1")
     with_worker(book, b"2")
     book.submit(job(0), 0.0)
-    book.receive(b"2", JobArrived(number=1), 0.0)
+    book.receive(b"2", JobArrived(), 0.0)
     effects = book.tick(SILENCE_S)
     assert reasons(effects, WorkerLost) == ["silent for 5 s"]
     busy, idle = (
@@ -155,7 +155,7 @@ def test_an_unreachable_remote_worker_is_lost_at_once() -> None:
     book = new_book()
     with_worker(book)
     book.submit(job(0), 0.0)
-    book.receive(b"1", JobArrived(number=1), 0.0)
+    book.receive(b"1", JobArrived(), 0.0)
     assert reasons(book.unreachable(b"1", 0.0)) == ["connection lost"]
     with_worker(book, local="local-1")
     assert not book.unreachable(b"1", 0.0)
@@ -200,7 +200,7 @@ def test_messages_out_of_order_are_refused() -> None:
     for message in (Heartbeat(), WorkerReady(), returned(job(0)), WorkerLost(worker="", reason=""), job(0)):
         assert refusals(book.receive(b"1", message, 0.0))
     with_worker(book)
-    for message in (WorkerReady(), JobArrived(number=1), returned(job(0)), lost(job(0)), job(0)):
+    for message in (WorkerReady(), JobArrived(), returned(job(0)), lost(job(0)), job(0)):
         assert refusals(book.receive(b"1", message, 0.0))
 
 
@@ -332,7 +332,7 @@ class Pool(RuleBasedStateMachine):
             [
                 WorkerReady(),
                 Heartbeat(),
-                JobArrived(number=1),
+                JobArrived(),
                 WorkerLeaving(),
                 WorkerLost(worker="x", reason="y"),
             ]

@@ -103,4 +103,4 @@ def jobs_done(
         now_s, what, peer, order = event = min(events, key=lambda event: event[:2])
         events.remove(event)
         done[peer] += what == "done"
-        effects = book.receive(peer, JobArrived(number=1) if what == "arrived" else returned(order), now_s)
+        effects = book.receive(peer, JobArrived() if what == "arrived" else returned(order), now_s)

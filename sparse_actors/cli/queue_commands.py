@@ -151,10 +151,12 @@ def workers(queue: Queue = None, run: RunFolder = None, as_json: Json = False) -
 
         found = run_status(run or current_run(queue)).workers
         if as_json:
-            listed = [{"name": w.name, "host": w.host, "pid": w.pid} for w in found]
-            print_json(data, workers=listed)
+            import msgspec
+
+            print_json(data, workers=[msgspec.to_builtins(worker) for worker in found])
         for worker in () if as_json else found:
-            typer.echo(f"{worker.name}  {worker.host}  process {worker.pid}", file=data)
+            has = "  ".join((*worker.models, *(f"has {tag}" for tag in worker.tags)))
+            typer.echo(f"{worker.name}  {worker.host}  process {worker.pid}  {has}", file=data)
 
 
 def _say(data: TextIO, as_json: bool, said: str) -> None:

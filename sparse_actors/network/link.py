@@ -99,7 +99,6 @@ class Link(threading.Thread):
         self._ready: WorkerReady | None = None
         self._welcomed: WorkerWelcome | None = None
         self._is_joined = False
-        self._arrived = 0
         self._heard_s = self._beat_s = time.monotonic()
         self._hello_s = self._connect_s = -1e9
         self._is_done = threading.Event()
@@ -202,10 +201,9 @@ class Link(threading.Thread):
                     again = [*([self._ready] if self._ready else []), *tuple(self._answers)]
                     waiting = {id(kept) for kept in tuple(self._outbox)}
                     self._outbox.extend(kept for kept in again if id(kept) not in waiting)
-                self._is_joined, self._arrived = True, 0
+                self._is_joined = True
             case DetectImage() | ClassifySpectra() if self._is_joined:
-                self._arrived += 1
-                self._send_now(JobArrived(number=self._arrived))
+                self._send_now(JobArrived())
                 self.jobs.put(message)
             case _:
                 pass
