@@ -22,7 +22,7 @@ from sparse_actors.network.control import ask
 from sparse_actors.run_requests import Status
 
 TESTS = str(Path(__file__).parent)
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 
 
 def until(is_so: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:

@@ -43,7 +43,8 @@ class LeasedMicroscope(GatedMicroscope):
 class CrashingMicroscope(SimulatedMicroscope):
     """Takes its process with it, as the library of a vendor can."""
 
-    def scan_area(self, *arguments: Any) -> Any:
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         os.kill(os.getpid(), signal.SIGKILL)
 
 

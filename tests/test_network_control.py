@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,24 @@ def test_what_a_dead_process_left_is_nobody_and_is_replaced(tmp_path: Path) -> N
     file.write_text("{")
     with pytest.raises(ControlError, match="is damaged"):
         ask(tmp_path, Status(), RunStatus)
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from sparse_actors.run_control import RunControl
+from sparse_actors.stop_signals import StopSignals
+with RunControl("a", pathlib.Path(sys.argv[1]), StopSignals()):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sockets in the file system")
+def test_the_socket_of_a_process_that_was_killed_is_removed_by_the_next(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    left = Path(read_address(tmp_path).endpoint.removeprefix("ipc://"))
+    assert left.is_socket()
+    with Answering(tmp_path, REQUESTS).control:
+        assert not left.parent.exists()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from daemons import DaemonProcess, Gated, command, until
+from daemons import PATIENCE_S, DaemonProcess, Gated, command, until
 
 from sparse_actors.cli.exit_codes import ExitCode
 from sparse_actors.network.control import read_address
@@ -93,6 +93,7 @@ def test_a_stopped_run_holds_the_queue_and_goes_on_even_if_all_are_killed(tmp_pa
     is_whole(survey, exposed_again=1)
 
 
+@pytest.mark.long
 def test_one_signal_ends_the_run_in_order_and_two_at_once(tmp_path: Path) -> None:
     survey = Gated(tmp_path / "survey")
     with DaemonProcess(tmp_path / "queue") as daemon:
@@ -158,7 +159,7 @@ def test_a_run_without_a_daemon_is_paused_and_a_tile_skipped(tmp_path: Path) -> 
         skipped = command("skip", "r000c001", "--run", survey.run, "--reason", "charged up")
         assert "r000c001 is left out" in skipped.stdout, skipped.output
         assert "goes on" in command("resume", "--run", survey.run).stdout
-        assert process.wait(90) == ExitCode.DONE
+        assert process.wait(PATIENCE_S) == ExitCode.DONE
     finally:
         process.kill()
         process.wait()

@@ -77,11 +77,15 @@ def watch(queue: Queue = None, run: RunFolder = None, as_json: Json = False) -> 
     with reported(as_json) as data:
         from rich.console import Console
 
+        from .exit_codes import ExitCode
         from .queue_client import current_run
         from .watch import watch_run
 
         folder = run or current_run(queue)
-        outcome, reason, figures, code = watch_run(folder, Console(stderr=True))
+        try:
+            outcome, reason, figures, code = watch_run(folder, Console(stderr=True))
+        except KeyboardInterrupt:
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
         if as_json:
             print_json(data, outcome=outcome, reason=reason, folder=str(folder), figures=figures.to_json())
         raise typer.Exit(code)

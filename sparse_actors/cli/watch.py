@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from sparse_actors.config import parse_config
-from sparse_actors.errors import ControlError, NobodyAnswersError
+from sparse_actors.errors import ConfigError, ControlError, NobodyAnswersError, PluginError
 from sparse_actors.messages import Message, RunFinished, RunStarted
 from sparse_actors.network.control import ask
 from sparse_actors.recording.journal import read_new
@@ -37,7 +37,6 @@ class JournalWatch:
     """How the last session ended."""
     _offset: int = 0
     _number: int = 0
-    _before: list[Message] = field(default_factory=list)
 
     def read(self) -> list[tuple[Message, int]]:
         """Return what is new, with its number; raises JournalError."""
@@ -61,9 +60,15 @@ class JournalWatch:
 
 
 def figures_of(folder: Path) -> Figures | None:
-    """Return where a run stands by its journal; None before it has begun."""
+    """Return where a run stands by its journal.
+
+    None before it has begun, and where its driver or detector is not known here.
+    """
     watched = JournalWatch(RunFolder(folder))
-    news = watched.read()
+    try:
+        news = watched.read()
+    except (ConfigError, PluginError):
+        return None
     if watched.progress is None:
         return None
     for message, number in news:

@@ -172,7 +172,7 @@ class Daemon:
                 entry = self._queue.end(entry, "stopped", found.reason)
                 self._queue.hold(True)
             case "in use":
-                entry = self._queue.put_off(entry, found.reason, 2)
+                entry = self._queue.put_off(entry, found.reason)
             case "broke off":
                 entry = self._queue.broke_off(entry, found.reason, _recorded(Path(entry.folder)))
             case end:

@@ -21,7 +21,9 @@ KEPT = 200
 TRIES = 3
 """A run that breaks off so often without having recorded anything new is given up."""
 PAUSES_S = (2.0, 10.0, 60.0)
-"""Between tries of a run that broke off, or found its instrument in use."""
+"""Between tries of a run that broke off."""
+IN_USE_S = 30.0
+"""Between tries of a run whose instrument is in use."""
 
 State = Literal["waiting", "running", "done", "incomplete", "stopped", "skipped", "failed"]
 OVER: tuple[State, ...] = ("done", "incomplete", "skipped", "failed")
@@ -162,11 +164,13 @@ class RunQueue:
         entry = self.change(entry, tries=tries, recorded=recorded)
         if tries >= TRIES:
             return self.end(entry, "failed", f"given up after {tries} tries: {reason}")
-        return self.put_off(entry, f"broke off, to be resumed (try {tries} of {TRIES}): {reason}", tries)
+        pause_s = PAUSES_S[min(tries, len(PAUSES_S)) - 1]
+        reason = f"broke off, to be resumed (try {tries} of {TRIES}): {reason}"
+        return self.put_off(entry, reason, pause_s)
 
-    def put_off(self, entry: Entry, reason: str, times: int) -> Entry:
+    def put_off(self, entry: Entry, reason: str, pause_s: float = IN_USE_S) -> Entry:
         """Let a run wait a while before it is tried again."""
-        self._not_before_s[entry.number] = self.now() + PAUSES_S[min(times, len(PAUSES_S)) - 1]
+        self._not_before_s[entry.number] = self.now() + pause_s
         return self.change(entry, state="waiting", reason=reason, pid=0)
 
     def resume(self, entry: Entry) -> Entry:

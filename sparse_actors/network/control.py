@@ -27,6 +27,7 @@ from sparse_actors.errors import ControlError, NobodyAnswersError, SparseActorsE
 from .router import private_directory
 
 FILE_NAME = "control.json"
+SOCKET_NAME = "control"
 MAX_REQUEST_BYTES = 1_000_000
 """A whole configuration fits in."""
 MAX_REPLY_BYTES = 64_000_000
@@ -91,11 +92,14 @@ class Control:
             directory = private_directory(stack)
             stack.callback(context.destroy, linger=0)
             self._socket = _limited(context.socket(zmq.ROUTER), MAX_REQUEST_BYTES)
-            self._socket.bind("tcp://127.0.0.1:*" if directory is None else f"ipc://{directory / 'control'}")
+            self._socket.bind(
+                "tcp://127.0.0.1:*" if directory is None else f"ipc://{directory / SOCKET_NAME}"
+            )
             endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
             self._wake_sender, self._wake_receiver = socket.socketpair()
             stack.callback(self._wake_sender.close)
             stack.callback(self._wake_receiver.close)
+            _remove_stale_socket(self._file)
             address = Address(endpoint=endpoint, token=self._token, pid=os.getpid())
             _write_privately(self._file, msgspec.json.encode(address))
             stack.callback(self._file.unlink, missing_ok=True)
@@ -212,6 +216,16 @@ def _limited(opened: zmq.Socket[bytes], max_bytes: int) -> zmq.Socket[bytes]:
     opened.setsockopt(zmq.MAXMSGSIZE, max_bytes)
     opened.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     return opened
+
+
+def _remove_stale_socket(file: Path) -> None:
+    """Remove the socket that a process left which was killed, with its folder."""
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        endpoint = msgspec.json.decode(file.read_bytes(), type=Address).endpoint
+        path = Path(endpoint.removeprefix("ipc://"))
+        if path.name == SOCKET_NAME and path.is_socket():
+            path.unlink()
+            path.parent.rmdir()
 
 
 def _write_privately(path: Path, content: bytes) -> None:

@@ -123,7 +123,10 @@ def _check_completeness(record: RunRecord, report: VerifyReport) -> None:
         report.problems.append(f"scan {scan_id} was lost and is not exposed again yet: {reason}")
     for scan_id, count in record.unrecorded_exposures.items():
         report.warnings.append(f"scan {scan_id} was exposed {count} times without an image")
-    open_scans = [i for i in record.scans if i not in record.recorded and i not in record.missed]
+    for tile, skipped in record.skipped_tiles.items():
+        report.warnings.append(f"tile {tile} was skipped: {skipped.reason}")
+    closed = record.recorded.keys() | record.missed.keys()
+    open_scans = [i for i in record.scans if i not in closed and i.partition.tile not in record.skipped_tiles]
     if record.outcome is not None and record.outcome.outcome == "completed":
         report.problems += [f"scan {i} is neither recorded nor missed in a completed run" for i in open_scans]
     elif open_scans:
