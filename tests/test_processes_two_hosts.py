@@ -122,7 +122,8 @@ def test_a_survey_with_four_workers_on_another_host_loses_and_doubles_nothing(
     assert hosts.lost > 0
     joined = {fact.worker for fact in survey.facts(WorkerJoined)}  # type: ignore[attr-defined]
     four = {f"bench/{slot}" for slot in range(1, 5)}
-    assert len(four & joined) >= 2, "one that is late to load may find nothing left to do"
+    # One that is late to load may find nothing left to do.
+    assert len(four & joined) >= (2 if cut else 1)
     assert not [name for name in joined if name.startswith("stranger")]
     assert "does not let this key in" in printed.read_text()
     assert all(fact.worker.startswith("bench/") for fact in survey.facts(PoisFound))  # type: ignore[attr-defined]
