@@ -133,6 +133,7 @@ def _read_with_rosettasciio(path: Path) -> SpectrumImage:
     counts = np.asarray(cubes[0]["data"])
     (row, _, energy), shape = cubes[0]["axes"], counts.shape[:2]
     per_kev = {"kev": 1.0, "ev": 1e-3}[str(energy["units"]).lower()]
+    scale_kev = float(energy["scale"]) * per_kev
     idx = np.flatnonzero(counts)
     return _checked(
         idx,
@@ -140,8 +141,9 @@ def _read_with_rosettasciio(path: Path) -> SpectrumImage:
         shape,
         EnergyAxis(
             channels=counts.shape[2],
-            offset_kev=float(energy["offset"]) * per_kev,
-            scale_kev=float(energy["scale"]) * per_kev,
+            # HyperSpy gives the middle of the first channel, an EnergyAxis its lower edge.
+            offset_kev=float(energy["offset"]) * per_kev - scale_kev / 2,
+            scale_kev=scale_kev,
         ),
         [np.asarray(s["data"]) for s in signals if np.shape(s["data"]) == shape] or [_sums(counts)],
         float(row["scale"]) * NM_PER_UNIT[str(row["units"])] if row["units"] in NM_PER_UNIT else None,

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import xraylib
-import xraylib_np
 from numpy.typing import NDArray
 
 Composition = str | Mapping[str, float]
@@ -48,6 +47,8 @@ def mass_fractions(formula: str) -> dict[int, float]:
 
 def attenuation_cm2_g(fractions: dict[int, float], energy_kev: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mass attenuation coefficient (cm²/g), (n,) for energies (n,), by Bragg's rule."""
-    table = xraylib_np.CS_Total(np.array(list(fractions)), np.asarray(energy_kev, dtype=np.float64))
-    mixed: NDArray[np.float64] = np.array(list(fractions.values())) @ table
+    # Energy by energy, not by xraylib_np: its threads wait for each other 15 ms a call on a busy computer.
+    energies = np.asarray(energy_kev, dtype=np.float64).tolist()
+    table = [[xraylib.CS_Total(z, energy) for energy in energies] for z in fractions]
+    mixed: NDArray[np.float64] = np.array(list(fractions.values())) @ np.array(table)
     return mixed

@@ -6,6 +6,7 @@ python scripts/reproduce.py slads --processes 2   distortion of phase maps, ours
 python scripts/reproduce.py stopping eds-maps     when a map is good enough; recorded spectrum images
 python scripts/reproduce.py dose ill              classifiers of spectra
 python scripts/reproduce.py eds-maps-daemon survey-and-map    maps by whole runs
+python scripts/reproduce.py guarantee audit       whether a promised recall is kept, and an audit right
 python scripts/reproduce.py idle --json           one object a line
 python scripts/reproduce.py idle --quick          a few points, nothing is written
 """
@@ -20,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import reproduce_audit
 import reproduce_eds_maps
+import reproduce_guarantee
 import reproduce_idle
 import reproduce_idle_daemon
 import reproduce_map_runs
@@ -70,6 +73,8 @@ CASES = {
     "survey-and-map": Case(
         reproduce_map_runs.survey_rows, reproduce_map_runs.survey_documents, reproduce_map_runs.survey_line
     ),
+    "audit": Case(reproduce_audit.rows, reproduce_audit.documents, reproduce_audit.line),
+    "guarantee": Case(reproduce_guarantee.rows, reproduce_guarantee.documents, reproduce_guarantee.line),
 }
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from slads_images import DATA
 from sparse_actors.models.likelihood import LikelihoodClassifier
 from sparse_actors.models.spectrum_library import SpectrumLibrary
+from steel_library import steel_library
 
 from sparse_actors import plugins
-from sparse_actors.geometry import PixelBox
 from sparse_actors.recording.run_record import RunRecord
 from sparse_actors.sampling.reconstruction import reconstruct
 
@@ -300,7 +300,7 @@ def survey_rows(quick: bool, seed: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         library = folder / "steel.npz"
-        _steel_library(seed).save(library)
+        steel_library(seed, 40, (5.0, 5.0)).save(library)  # elsewhere than in the run
         config = folder / "c.toml"
         text = SURVEY.format(
             seed=seed,
@@ -351,39 +351,6 @@ def survey_documents(rows: list[Row], made_by: str) -> dict[str, str]:
     """Return the table."""
     (row,) = rows
     return {"survey-and-map.md": SURVEY_TEXT.format(made_by=made_by, fov=FOV_UM, live=LIVE_TIME_MS, **row)}
-
-
-def _steel_library(seed: int) -> SpectrumLibrary:
-    """Take spectra where the phases of the simulated steel are known, elsewhere than in the run."""
-    microscope = plugins.build("microscope", "simulated", {"time_scale": 0, "seed": seed})
-    microscope.connect()
-    microscope.prepare()
-    microscope.set_view_field(0.1)
-    window_px, names = (512, 512), ("matrix", "islands", "void", "MnS", "oxide")
-    rng = np.random.default_rng(seed)
-    counts: list[Any] = []
-    labels: list[int] = []
-    for x_mm in np.arange(5, 8, 0.12):
-        microscope.move_stage(float(x_mm), 5.0)
-        truth = microscope.true_phases(PixelBox(0, 0, *window_px), window_px)
-        for label in range(1, len(names) + 1):
-            rows, columns = np.nonzero(truth == label)
-            n = min(4, len(rows), 40 - labels.count(label))
-            if n > 0:
-                chosen = rng.choice(len(rows), n, replace=False)
-                points_px = np.column_stack([columns[chosen], rows[chosen]]).astype(np.int64)
-                counts += list(microscope.acquire_spectra(points_px, np.full(n, 0.2), window_px).counts)
-                labels += [label] * n
-    axis = microscope.energy_axis()
-    microscope.disconnect()
-    return SpectrumLibrary(
-        counts=np.array(counts, np.uint32),
-        labels=np.array(labels, np.int32),
-        phases=names,
-        axis=axis,
-        live_time_s=np.full(len(labels), 0.2),
-        beam_kev=15.0,
-    )
 
 
 def _compared(run: Path, tiles: int, seed: int) -> Row:

@@ -17,7 +17,7 @@ import structlog
 
 from sparse_actors import plugins
 from sparse_actors.actors.microscope_actor import Instrument, MicroscopeActor
-from sparse_actors.actors.recorder import Recorder
+from sparse_actors.actors.recorder import KEPT, Recorder
 from sparse_actors.config import Config
 from sparse_actors.deciders import Decider, deciders
 from sparse_actors.ending import POLL_S, QUICK_S, Ending
@@ -29,6 +29,7 @@ from sparse_actors.network.endpoints import needs_keys
 from sparse_actors.network.keys import Keys, keys_folder
 from sparse_actors.network.local_workers import spare_cores
 from sparse_actors.network.pool import WorkerPool
+from sparse_actors.network.taps import Taps
 from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.planning.merging import compile_merging
 from sparse_actors.planning.survey_plan import SurveyPlan
@@ -104,6 +105,7 @@ def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
         max_dose_e_per_nm2=config.limits.max_dose_e_per_nm2,
         until_tile=until_tile,
         fields=None if config.eds is None else config.eds.fields(),
+        audit=None if config.audit is None else config.audit.plan(),
         seed=config.run.seed,
     )
 
@@ -183,14 +185,16 @@ def run_survey(
             seed=config.run.seed,
             version=VERSION,
             config_toml=config.to_toml(),
+            files=session.files,
         )
         journal.append(started)
         journal.sync()
         if session.note:
             structlog.get_logger().warning(session.note)
         known = read_times(times_folder, config.microscope)
-        survey = _Survey(config, folder, journal, clock, survey_plan(config, until_tile), known, signals, say)
-        control.attach(survey.publish, survey.waits_for)
+        plan = survey_plan(config, until_tile)
+        survey = _Survey(config, folder, journal, clock, plan, known, signals, say, session.files)
+        control.attach(survey.publish, survey.waits_for, survey.taps)
         observers = (log.watch, control.watch, hooks.watch, observe)
         result = replace(survey.run((started, *session.lost), *observers), note=session.note)
         if times_folder is not None:
@@ -236,12 +240,14 @@ class _Survey:
         known_times: Mapping[str, Any] | None,
         signals: StopSignals,
         say: Callable[[str], None],
+        files: Mapping[str, str],
     ) -> None:
         history = read_journal(folder.journal)
         state = SurveyState(plan)
         for fact in history:
             state.learn(fact)
         self._clock = clock
+        self._config = config
         self._plan = plan
         self._folder = folder
         self._bus = bus = Bus()
@@ -264,6 +270,7 @@ class _Survey:
             options=config.detect.options if plan.tiles else {},
             classifier="" if eds is None else eds.classifier,
             classifier_options={} if eds is None else eds.options,
+            classifier_files=files,
             deadline_s=config.detect.deadline_s,
             local_workers=config.workers.local or spare_cores(),
             listen=config.workers.listen,
@@ -273,6 +280,8 @@ class _Survey:
             token=os.environ.get("SPARSE_ACTORS_WORKER_TOKEN", ""),
             log=folder.path / "workers.log",
         )
+        self._taps = ExitStack()
+        self._shown: Taps | None = None
 
         def spectra() -> SpectraStore:
             # The recorder tells it what the journal holds, each time it is built.
@@ -307,8 +316,14 @@ class _Survey:
         """Return what the microscope does, in words."""
         return self._ending.waits_for
 
+    def taps(self) -> tuple[str, dict[str, int]]:
+        """Return where other programs can look on, empty for nowhere, and what they missed, by kind."""
+        taps = self._shown
+        return (taps.endpoint, taps.dropped) if taps else ("", {})
+
     def run(self, begun: Iterable[Message], *observers: Tap | None) -> RunResult:
         """Say what is journaled of this session, start everything, wait for the end, stop all in reverse."""
+        self._open_taps()
         self._bus.tap(self._watch)
         self._bus.tap(self._ending.watch)
         for observe in filter(None, observers):
@@ -335,6 +350,7 @@ class _Survey:
                 pass
         finally:
             problems += self._close()
+            self._taps.close()
             self._signals.listen(None)
         if self._finished is None:
             raise AssertionError("the run ended without saying how")
@@ -344,6 +360,22 @@ class _Survey:
         return RunResult(
             self._finished.outcome, self._finished.reason, cause, self._folder.path, tuple(problems)
         )
+
+    def _open_taps(self) -> None:
+        table, journal = self._config.taps, self._folder.journal
+        if table.listen:
+            taps = Taps(
+                listen=table.listen,
+                images_listen=table.images_listen,
+                images=table.images,
+                token=os.environ.get("SPARSE_ACTORS_TAP_TOKEN", ""),
+                history=lambda: read_journal(journal),
+                journaled=KEPT,
+                publish=self._bus.publish,
+            )
+            self._taps.callback(taps.close)
+            self._bus.tap(taps.take)
+            self._shown = taps
 
     def _is_ready(self) -> bool:
         """Compile and wait for a detector before the microscope is touched; else say how the run ended."""

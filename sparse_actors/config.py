@@ -18,6 +18,7 @@ from .config_sources import find, gather, leaves, read
 from .errors import ConfigError
 from .geometry import Panorama, TileOrder
 from .imaging import Imaging, ScanTiming
+from .planning.audit import AuditPlan
 from .planning.survey_plan import FieldsPlan
 from .sampling.erd_model import ErdModel, default
 from .sampling.map_plan import MapPlan
@@ -181,6 +182,23 @@ class RegionsTable(Table):
     """how overlapping regions are joined; mask: not at all, their union is scanned and nothing else"""
 
 
+class AuditTable(Table):
+    """Windows drawn at random where nobody proposed anything, to estimate what a survey misses."""
+
+    windows: int = Field(default=4, ge=1, le=10_000)
+    """windows in each tile"""
+    size_px: Size = (128, 128)
+    """[width, height] of a window, analysis pixels"""
+    margin_px: int = Field(default=16, ge=0, le=65_536)
+    """scanned around each window, so that what lies at its edge is seen whole"""
+    options: dict[str, Any] | None = None
+    """what the detector takes on images at analysis quality; left out: detect.options"""
+
+    def plan(self) -> AuditPlan:
+        """In domain terms."""
+        return AuditPlan(windows=self.windows, window_px=self.size_px, margin_px=self.margin_px)
+
+
 class EdsTable(Table):
     """X-ray maps of phases, by spectra at single points chosen as the map grows."""
 
@@ -261,6 +279,17 @@ class WorkersTable(Table):
     """what this computer has for its own workers, such as ["gpu"]"""
 
 
+class TapsTable(Table):
+    """What other programs see of the run while it goes on, see docs/taps.md."""
+
+    listen: str = Field(default="", pattern=r"^(tcp://[^\s]+:([0-9]{1,5}|\*))?$")
+    """where taps knock, such as tcp://127.0.0.1:7742; facts go to the next port; empty: no taps"""
+    images_listen: str = Field(default="", pattern=r"^(tcp://[^\s]+:([0-9]{1,5}|\*))?$")
+    """where images, spectra and maps go, such as tcp://127.0.0.1:7744; empty: they are not shown"""
+    images: Literal["preview", "full"] = "preview"
+    """images reduced to at most 768 pixels on a side, or as they are"""
+
+
 class LimitsTable(Table):
     """Bounds that keep a run safe."""
 
@@ -309,7 +338,9 @@ class Config(Table):
     detect: DetectTable = DetectTable()
     regions: RegionsTable = RegionsTable()
     eds: EdsTable | None = None
+    audit: AuditTable | None = None
     workers: WorkersTable = WorkersTable()
+    taps: TapsTable = TapsTable()
     limits: LimitsTable = LimitsTable()
     hooks: HooksTable = HooksTable()
 

@@ -21,7 +21,7 @@ from .config_sources import Settings
 from .errors import ConfigError
 from .geometry import partition_boxes
 from .imaging import dose_e_per_nm2
-from .network.endpoints import listen_problem
+from .network.endpoints import listen_problem, tap_problem
 from .network.keys import Keys, keys_folder
 from .toml_text import Key
 
@@ -235,6 +235,12 @@ def _dose(config: Config) -> Iterator[str]:
 def _listen(config: Config) -> Iterator[str]:
     if problem := listen_problem(config.workers.listen, Keys(keys_folder(os.environ))):
         yield f"workers.listen = {came(config.workers.listen)}: {problem}"
+    taps = config.taps
+    yield from filter(
+        None, (tap_problem("listen", taps.listen), tap_problem("images_listen", taps.images_listen))
+    )
+    if taps.images_listen and not taps.listen:
+        yield "taps.images_listen is set and taps.listen is not: taps learn there where the images are"
 
 
 def _driver(config: Config) -> Iterator[str]:
@@ -243,6 +249,22 @@ def _driver(config: Config) -> Iterator[str]:
 
 def _detector(config: Config) -> Iterator[str]:
     yield from plugins.check("detector", config.detect.detector, config.detect.options)
+
+
+def _audit(config: Config) -> Iterator[str]:
+    audit, field = config.audit, config.scan.analysis.size_px
+    if audit is None:
+        return
+    if config.eds is not None and config.eds.where == "field":
+        yield 'audit: a run that maps whole tiles (eds.where = "field") misses no sites; leave [audit] out'
+    if audit.size_px[0] > field[0] or audit.size_px[1] > field[1]:
+        yield (
+            f"audit.size_px = {came(audit.size_px)}: expected at most the field of view, "
+            f"scan.analysis.size_px = {came(field)}"
+        )
+    if audit.options is not None:
+        for problem in plugins.check("detector", config.detect.detector, audit.options):
+            yield problem.replace("detect.options", "audit.options")
 
 
 def _classifier(config: Config) -> Iterator[str]:
@@ -306,6 +328,7 @@ RULES: dict[Callable[[Config], Iterator[str]], tuple[Key, ...]] = {
     _listen: (("workers", "listen"),),
     _driver: (plugins.NAME_KEY["microscope"], plugins.OPTIONS_KEY["microscope"]),
     _detector: (plugins.NAME_KEY["detector"], plugins.OPTIONS_KEY["detector"]),
+    _audit: (("audit",), ("eds", "where"), plugins.NAME_KEY["detector"], _ANALYSIS),
     _classifier: (plugins.NAME_KEY["classifier"], plugins.OPTIONS_KEY["classifier"]),
     _sampler: (("eds", "sampler"),),
     _live_time: (("eds", "live_time_ms"), ("eds", "live_time_range_ms")),

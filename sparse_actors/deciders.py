@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_actors import plugins
 from sparse_actors.actors.detector_actor import DetectorActor
 from sparse_actors.actors.partition_scheduler import PartitionScheduler
 from sparse_actors.actors.phase_namer import ElementsOf, PhaseNamer
@@ -17,9 +18,9 @@ from sparse_actors.actors.time_keeper import TimeKeeper
 from sparse_actors.config import Config, EdsTable
 from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.errors import ConfigError
-from sparse_actors.learn import ELEMENTS, model_part
 from sparse_actors.messages import Message
 from sparse_actors.planning.learnt_times import LearntTimes
+from sparse_actors.planning.spot_dose import SpotDoses
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.runtime.shell import Behaviour
 
@@ -56,8 +57,14 @@ def deciders(config: Config, plan: SurveyPlan, known_times: Mapping[str, Any] | 
     if eds is not None:
         map_plan = eds.plan(config.run.seed, config.limits.scan_attempts)
         found += [
-            Decider("sampler", SladsSampler.accepts, lambda history: SladsSampler(map_plan, history)),
-            Decider("phase namer", PhaseNamer.accepts, lambda history: PhaseNamer(_elements_of(eds))),
+            Decider(
+                "sampler",
+                SladsSampler.accepts,
+                lambda history: SladsSampler(map_plan, history, SpotDoses(plan)),
+            ),
+            Decider(
+                "phase namer", PhaseNamer.accepts, lambda history: PhaseNamer(_elements_of(eds), history)
+            ),
         ]
     return [
         *found,
@@ -73,7 +80,7 @@ def _elements_of(eds: EdsTable) -> ElementsOf:
         if beam_kev is None:
             return ()
         try:
-            match_elements = model_part(ELEMENTS)
+            match_elements = plugins.model_part(plugins.ELEMENTS)
         except ConfigError:
             return ()
         return tuple(match.element for match in match_elements(template, axis, beam_kev=beam_kev))

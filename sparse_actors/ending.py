@@ -9,6 +9,7 @@ import structlog
 
 from sparse_actors.actors.microscope_actor import Instrument
 from sparse_actors.messages import (
+    MeasureSpots,
     Message,
     MicroscopeFailed,
     MicroscopePrepared,
@@ -20,6 +21,7 @@ from sparse_actors.messages import (
     ResetMicroscope,
     RunFinished,
     ScanArea,
+    SpectraMeasured,
     StopRun,
     TileReached,
 )
@@ -33,15 +35,6 @@ QUICK_S = 1.0
 POLL_S = 0.2
 """A wait without an end would not see Ctrl-C on Windows."""
 NOTHING = "what is being written"
-
-ANSWERS = (
-    MicroscopePrepared,
-    TileReached,
-    PartitionScanned,
-    RegionScanned,
-    MicroscopeReset,
-    MicroscopeFailed,
-)
 
 
 class Ending:
@@ -66,7 +59,9 @@ class Ending:
         self._instrument = instrument
         self._publish = publish
         self._say = say
-        self._waits_for = self._next = NOTHING
+        self._waits_for = NOTHING
+        self._ordered: list[str] = []
+        """What the microscope is to do, one thing at a time; it is at the first."""
         self._has_given_up = threading.Event()
         self._has_moved_on = threading.Event()
 
@@ -83,26 +78,27 @@ class Ending:
     def watch(self, message: Message, number: int) -> None:
         """Tap of the bus: what the microscope does."""
         match message:
-            case PrepareMicroscope():
-                self._ordered("the microscope to connect and prepare")
-            case MoveToTile(tile=tile):
-                self._ordered(f"the stage to reach tile {tile}")
-            case ScanArea(scan=scan):
-                self._ordered(f"the end of scan {scan.id}")
-            case ResetMicroscope():
-                self._ordered("the microscope to be reset")
-            case _ if isinstance(message, ANSWERS):
-                self._wait_for(self._next)
-                self._next = NOTHING
+            case PrepareMicroscope() | MicroscopePrepared():
+                what = "the microscope to connect and prepare"
+            case MoveToTile(tile=tile) | TileReached(tile=tile):
+                what = f"the stage to reach tile {tile}"
+            case ScanArea(scan=scan) | PartitionScanned(scan=scan) | RegionScanned(scan=scan):
+                what = f"the end of scan {scan.id}"
+            case MeasureSpots(field=field, batch=batch) | SpectraMeasured(field=field, batch=batch):
+                what = f"the end of spectra {field}, batch {batch}"
+            case ResetMicroscope() | MicroscopeReset():
+                what = "the microscope to be reset"
+            case MicroscopeFailed():
+                what = self._ordered[0] if self._ordered else ""
             case _:
-                pass
-
-    def _ordered(self, what: str) -> None:
-        # The microscope does one thing at a time: an order that follows an unanswered one waits for it.
-        if self._waits_for == NOTHING:
-            self._wait_for(what)
-        elif self._waits_for != what:
-            self._next = what
+                return
+        if message.is_order:
+            if what not in self._ordered:
+                self._ordered.append(what)
+        elif what in self._ordered:
+            # What was ordered before is done, or was found to be done already.
+            del self._ordered[: self._ordered.index(what) + 1]
+        self._wait_for(self._ordered[0] if self._ordered else NOTHING)
 
     def _wait_for(self, what: str) -> None:
         if what != self._waits_for:
@@ -126,6 +122,7 @@ class Ending:
         self._publish(RunFinished(outcome="stopped", reason=reason))
 
     def _abort(self) -> None:
+        self._instrument.is_given_up = True
         try:
             self._instrument.driver.abort()
         except Exception as error:

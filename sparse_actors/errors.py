@@ -65,3 +65,21 @@ class NobodyAnswersError(ControlError):
 
 class ActorError(SparseActorsError):
     """An actor gave up after its restart budget."""
+
+
+class StoppedError(SparseActorsError):
+    """A signal asked for the end before there was a result.
+
+    Parameters
+    ----------
+    signal_name
+        Such as "SIGINT".
+    """
+
+    def __init__(self, signal_name: str) -> None:
+        super().__init__(f"{signal_name} received: nothing was written")
+        self.is_interrupt = signal_name == "SIGINT"
+
+
+class TapError(SparseActorsError):
+    """A run could not be listened to, or does not take what was sent to it."""

@@ -6,7 +6,6 @@ are of the phases that they were named.
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from sparse_actors import plugins
 from sparse_actors.actors.microscope_actor import Instrument, MicroscopeActor
 from sparse_actors.config import Config, MicroscopeTable
 from sparse_actors.contracts.spectra import EnergyAxis
-from sparse_actors.errors import ConfigError, MicroscopeError
+from sparse_actors.errors import ConfigError, MicroscopeError, StoppedError
 from sparse_actors.lease import leased
 from sparse_actors.messages import (
     FieldId,
@@ -37,7 +36,6 @@ from sparse_actors.sampling.start_points import start_points
 from sparse_actors.stop_signals import StopSignals
 
 LIBRARY = "sparse_actors.models.spectrum_library:SpectrumLibrary"
-ELEMENTS = "sparse_actors.models.element_matching:match_elements"
 
 NO_EDS = "eds is missing: the table says on which grid and for how long spectra are taken"
 NAMED_SHARE = 0.1
@@ -80,21 +78,6 @@ class LearntPhase:
     counts: int
     elements: tuple[str, ...]
     """What its lines show, the surest first; empty where that cannot be told."""
-
-
-def model_part(name: str) -> Any:
-    """Return what a "module:name" of the models stands for; they are no imports of the program.
-
-    Raises
-    ------
-    ConfigError
-        A package that it needs is not installed.
-    """
-    module, _, attribute = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{module} needs the package {error.name}, which is not installed") from None
 
 
 def spots_of(config: Config, spread: int, chosen: Sequence[Spot]) -> NDArray[np.int64]:
@@ -143,7 +126,7 @@ def measure(
     ------
     MicroscopeError
         It failed, is in use, gives no spectra, or was not brought back.
-    KeyboardInterrupt
+    StoppedError
         A signal asked for the end; the microscope was brought back.
     """
     if plan.fields is None:
@@ -161,7 +144,7 @@ def measure(
             size = max(1, int(BATCH_S / live_time_s))
             for number, first in enumerate(range(0, len(points_px), size)):
                 if signals.count:
-                    raise KeyboardInterrupt(signals.name)
+                    raise StoppedError(signals.name)
                 some = points_px[first : first + size]
                 order = MeasureSpots(
                     field=FieldId(tile, 0),
@@ -221,7 +204,7 @@ def phases_of(measured: MeasuredSpots, names: Sequence[str], phases: int | None)
 def named(groups: Sequence[SpectrumGroup], measured: MeasuredSpots, beam_kev: float) -> list[LearntPhase]:
     """Name each group: as somebody did, else after its elements, else by number."""
     try:
-        match_elements = model_part(ELEMENTS)
+        match_elements = plugins.model_part(plugins.ELEMENTS)
     except ConfigError:
         match_elements = None  # whoever has no tables of lines gets numbers
     phases: list[LearntPhase] = []
@@ -254,7 +237,7 @@ def save(path: Path, measured: MeasuredSpots, phases: Sequence[LearntPhase], bea
     """Write the library, for classifiers; raises OSError."""
     spots = np.concatenate([np.array(phase.spots) for phase in phases])
     labels = np.repeat(np.arange(1, len(phases) + 1), [len(phase.spots) for phase in phases])
-    library = model_part(LIBRARY)(
+    library = plugins.model_part(LIBRARY)(
         counts=measured.counts[spots],
         labels=labels.astype(np.int32),
         phases=tuple(phase.name for phase in phases),

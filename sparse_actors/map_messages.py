@@ -25,6 +25,8 @@ class MapTheField(Order):
     attempt: int
     within_s: float | None = None
     """Beam time for it; None for no limit."""
+    scanned_e_per_nm2: NDArray[np.float32] | None = None
+    """(rows, columns): what scans left on its points; None where no limit asks for it."""
     is_paused: bool = False
     """Whether no spots are to be measured until `RunContinued`."""
 
@@ -42,6 +44,19 @@ class MeasureSpots(Order):
     live_time_s: NDArray[np.float64]
     """(n,)"""
     grid_px: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpotsSpared(Message):
+    """Points of a batch that the beam is not sent to (again)."""
+
+    field: FieldId
+    batch: int
+    points_px: NDArray[np.int64]
+    """(n, 2)"""
+    labels: NDArray[np.int64]
+    """(n,): the phase as measured in another field; NOT_KNOWN: one more spectrum there would exceed
+    `limits.max_dose_e_per_nm2`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +191,7 @@ class SpectraClassified(Message):
     confidence: NDArray[np.float64]
     """(n,): 0..1"""
     worker: str
+    """Empty: no classifier took it, and the labels say nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +228,8 @@ class FieldMapped(Message):
     """(rows, columns): 0..1."""
     erd: NDArray[np.float32]
     """(rows, columns), px."""
+    unclassified: int = 0
+    """How many of the points no classifier took; their label is 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

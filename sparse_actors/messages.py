@@ -8,7 +8,7 @@ been ordered, so that a doubled order is told from a repeated one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from .map_messages import SpectraMeasured as SpectraMeasured
 from .map_messages import SpectraMissing as SpectraMissing
 from .map_messages import SpectraRecorded as SpectraRecorded
 from .map_messages import SpectraReloaded as SpectraReloaded
+from .map_messages import SpotsSpared as SpotsSpared
 from .map_messages import SpotsStarted as SpotsStarted
 from .message import After as After
 from .message import Effect as Effect
@@ -48,6 +49,7 @@ from .order_messages import RunContinued as RunContinued
 from .order_messages import RunPaused as RunPaused
 from .order_messages import SkipTile as SkipTile
 from .order_messages import TileSkipped as TileSkipped
+from .scan import NOT_KNOWN as NOT_KNOWN
 from .scan import FieldId as FieldId
 from .scan import MapField as MapField
 from .scan import Scan as Scan
@@ -86,6 +88,8 @@ class RunStarted(Message):
     version: str
     config_toml: str
     """The configuration as resolved."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files that the labels of maps hang on, by their keys in the configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +183,8 @@ class PartitionScanned(Message):
     """What the instrument used."""
     started_s: float
     finished_s: float
+    reduced: int = 1
+    """1: the image as it is; n: a tap's preview, n times smaller in both directions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +198,8 @@ class RegionScanned(Message):
     dwell_ns: float
     started_s: float
     finished_s: float
+    reduced: int = 1
+    """As in `PartitionScanned`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +302,27 @@ class MessageRefused(Message):
     origin: str
     reason: str
     count: int
+
+
+# -- taps, on their sockets only --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TapsDescribed(Message):
+    """Where a run shows its messages."""
+
+    facts_port: int
+    images_port: int
+    """0: no images are shown."""
+    images: Literal["preview", "full"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSent(Message):
+    """The state of a run was sent; it holds what was on the bus up to `number`."""
+
+    facts: int
+    number: int
 
 
 # -- planning --------------------------------------------------------------------------------

@@ -43,6 +43,10 @@ OPTIONS_KEY: dict[Kind, Key] = {
 }
 
 
+ELEMENTS = "sparse_actors.models.element_matching:match_elements"
+"""What tells the elements of a spectrum."""
+
+
 def available(kind: Kind) -> dict[str, str]:
     """Return the installed plugins: name and origin, "module:Class (distribution version)"."""
     return {
@@ -123,6 +127,21 @@ def build(kind: Kind, name: str, options: Mapping[str, Any]) -> Any:
         raise ConfigError(f"{dotted(OPTIONS_KEY[kind])}: {name} says: {error}") from error
     except Exception as error:
         raise PluginError(f"the {kind} {name!r} does not start: {type(error).__name__}: {error}") from error
+
+
+def model_part(name: str) -> Any:
+    """Return what a "module:name" of the models stands for; they are no imports of the program.
+
+    Raises
+    ------
+    ConfigError
+        A package that it needs is not installed.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{module} needs the package {error.name}, which is not installed") from None
 
 
 def _choice(kind: Kind) -> str:

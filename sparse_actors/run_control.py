@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import msgspec
@@ -71,14 +72,30 @@ class RunControl:
         self._control = Control(folder, REQUESTS, self._answer)
         self._publish: Callable[[Message], None] | None = None
         self._waits_for: Callable[[], str] = lambda: "its first order"
+        self._taps: Callable[[], tuple[str, dict[str, int]]] = lambda: ("", {})
         self._state, self._tile, self._paused_for, self._messages = "starting", "", "", 0
         # Replaced, never changed: the thread of the control reads it meanwhile.
         self._workers: dict[str, Worker] = {}
         self._answers: dict[str, Answered] = {}
 
-    def attach(self, publish: Callable[[Message], None], waits_for: Callable[[], str]) -> None:
-        """Give orders to a survey from now on; `waits_for()` says what it waits for."""
-        self._publish, self._waits_for = publish, waits_for
+    def attach(
+        self,
+        publish: Callable[[Message], None],
+        waits_for: Callable[[], str],
+        taps: Callable[[], tuple[str, dict[str, int]]],
+    ) -> None:
+        """Give orders to a survey from now on.
+
+        Parameters
+        ----------
+        publish
+            To its bus.
+        waits_for
+            Says what it waits for, in words.
+        taps
+            Says where its taps are, and how many messages of each kind they missed.
+        """
+        self._publish, self._waits_for, self._taps = publish, waits_for, taps
 
     def detach(self, waits_for: str) -> None:
         """Give no more orders: the survey is over."""
@@ -105,14 +122,7 @@ class RunControl:
             case TileReached(tile=tile):
                 self._tile = str(tile)
             case WorkerJoined(worker=name):
-                worker = Worker(
-                    name=name,
-                    host=message.host,
-                    pid=message.pid,
-                    tags=message.tags,
-                    models=message.models,
-                )
-                self._workers = {**self._workers, name: worker}
+                self._workers = {**self._workers, name: _worker(message)}
             case WorkerLost(worker=name):
                 self._workers = {other: w for other, w in self._workers.items() if other != name}
             case RunFinished():
@@ -155,6 +165,7 @@ class RunControl:
     def _status(self) -> RunStatus:
         is_stopping = self._signals.count > 0 and self._state != "ending"
         state = "stopping" if is_stopping else self._state
+        taps, dropped = self._taps()
         return RunStatus(
             name=self._name,
             folder=str(self._folder),
@@ -164,8 +175,16 @@ class RunControl:
             waits_for=self._paused_for if state == "paused" else self._waits_for(),
             messages=self._messages,
             workers=tuple(self._workers.values()),
+            taps=taps,
+            taps_dropped=dropped,
             refused=self._control.refused,
         )
+
+
+def _worker(joined: WorkerJoined) -> Worker:
+    lists = {entry.name: getattr(joined, entry.name) for entry in fields(joined)}
+    has = {name: value for name, value in lists.items() if isinstance(value, tuple) and value}
+    return Worker(name=joined.worker, host=joined.host, pid=joined.pid, has=has)
 
 
 def _order(request: RunOrder) -> Order:

@@ -86,9 +86,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     host: str
     pid: int
-    tags: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    """What it loaded, with the beginning of its code's hash."""
+    has: dict[str, tuple[str, ...]] = {}
+    """What else it said of itself when it joined, such as the phases that its classifier tells apart."""
 
 
 class RunStatus(msgspec.Struct, frozen=True, kw_only=True, tag_field="reply", tag="run"):
@@ -106,5 +105,9 @@ class RunStatus(msgspec.Struct, frozen=True, kw_only=True, tag_field="reply", ta
     messages: int
     """How many this session has seen."""
     workers: tuple[Worker, ...]
+    taps: str
+    """Where other programs can look on; empty for nowhere."""
+    taps_dropped: dict[str, int]
+    """How many messages of each kind came too fast to be shown to them."""
     refused: int
     """Requests that were not valid."""

@@ -69,6 +69,10 @@ class Scan:
         return int(self.mask().any(axis=1).sum()) if self.mask_boxes else self.box.height
 
 
+NOT_KNOWN = -1
+"""The label of a point of a field that is not measured."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class FieldId:
     """Names a field of a tile in which a map is made."""

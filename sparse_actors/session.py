@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sparse_actors.config import Config, parse_config
 from sparse_actors.errors import ConfigError
+from sparse_actors.map_files import OPTIONS, changed, option_files
 from sparse_actors.messages import ImagesLost, RunStarted
 from sparse_actors.planning.map_queue import MapQueue
 from sparse_actors.planning.survey_plan import SurveyPlan
@@ -36,6 +37,8 @@ class Session:
     """Which images were lost since the last session, as journaled."""
     note: str = ""
     """What had to be mended, in words."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files that the labels of maps hang on, by their keys."""
     is_finished: bool = False
     """Whether the run was finished before and the microscope handed back: there is nothing to do."""
 
@@ -78,7 +81,7 @@ def open_session(
     folder.create()
     folder.config_given.write_text(given or config.to_toml(), encoding="utf-8")
     folder.config_resolved.write_text(config.to_toml(), encoding="utf-8")
-    return Session(journal=Journal.create(folder.journal), number=0, config=config)
+    return Session(journal=Journal.create(folder.journal), number=0, config=config, files=_files(config))
 
 
 def _resumed(
@@ -94,6 +97,8 @@ def _resumed(
         sessions = [fact for fact in history if isinstance(fact, RunStarted)]
         before = parse_config(sessions[-1].config_toml) if sessions else config
         config = _fitted(before, config)
+        files_before = next((fact.files for fact in sessions if fact.files), {})
+        files = _files(config) if sessions else {}
         lost = lost_images(folder.path, is_stopping)
         for loss in lost:
             journal.append(loss)
@@ -109,6 +114,8 @@ def _resumed(
         if nothing_left:
             # No pixel was or will be taken with what is configured now.
             config = before
+        elif problems := changed(files_before, files):
+            raise ConfigError(*problems)
         else:
             folder.config_resolved.write_text(config.to_toml(), encoding="utf-8")
     except BaseException:
@@ -121,9 +128,21 @@ def _resumed(
         number=len(sessions),
         config=config,
         lost=tuple(lost),
+        files=files_before or files,
         note="\n".join(notes),
         is_finished=nothing_left and state.to_restore is None,
     )
+
+
+def _files(config: Config) -> dict[str, str]:
+    """Return the digests of what maps are made with; raises ConfigError where a file cannot be read."""
+    if config.eds is None:
+        return {}
+    try:
+        options = option_files(config.eds.options, OPTIONS)
+        return options | option_files({"sampler": config.eds.sampler}, "eds.")
+    except OSError as error:
+        raise ConfigError(f"eds: {error}") from None
 
 
 def _fitted(before: Config, now: Config) -> Config:

@@ -75,6 +75,8 @@ class WorkerWelcome(Message):
     classifier: str = ""
     """Which classifier of spectra to load as well; empty for none."""
     classifier_options: dict[str, Any] = field(default_factory=dict)
+    classifier_files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files that these options name, as the run was begun with."""
     session: str = ""
     """Made anew by every daemon: what a worker did for another one is of no use to it."""
     code: dict[str, str] = field(default_factory=dict)

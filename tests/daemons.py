@@ -16,7 +16,9 @@ import kills
 from typer.testing import CliRunner, Result
 
 from sparse_actors.cli.commands import app
+from sparse_actors.daemon.child import Child
 from sparse_actors.daemon.requests import DaemonStatus, QueuedRun
+from sparse_actors.daemon.run_queue import RunQueue
 from sparse_actors.errors import NobodyAnswersError
 from sparse_actors.network.control import ask
 from sparse_actors.run_requests import Status
@@ -157,3 +159,6 @@ class DaemonProcess:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        # What a failed test leaves waiting at its gate.
+        for entry in RunQueue.open(self.folder, time.time).entries:
+            Child.adopt(entry, self.folder).kill()

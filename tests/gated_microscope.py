@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ class CrashingMicroscope(SimulatedMicroscope):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        print("out of memory", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
 

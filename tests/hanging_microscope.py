@@ -11,7 +11,7 @@ LET_GO = threading.Event()
 
 
 class HangingMicroscope(SimulatedMicroscope):
-    """Hangs in the method of that name; 'scan_area' can be aborted, the others cannot."""
+    """Hangs in the method of that name; 'scan_area' can be aborted, and 'spectra', the others cannot."""
 
     def __init__(self, hangs_in: str, **options: Any) -> None:
         super().__init__(**options)
@@ -20,7 +20,8 @@ class HangingMicroscope(SimulatedMicroscope):
 
     def _hang(self, name: str) -> None:
         while name == self._hangs_in and not LET_GO.wait(0.01):
-            if name == "scan_area" and self._is_aborted.is_set():
+            if name in ("scan_area", "spectra") and self._is_aborted.is_set():
+                self._is_aborted.clear()
                 raise RuntimeError("aborted")
 
     def connect(self) -> None:
@@ -34,6 +35,11 @@ class HangingMicroscope(SimulatedMicroscope):
     def scan_area(self, *arguments: Any) -> Any:
         self._hang("scan_area")
         return super().scan_area(*arguments)
+
+    def acquire_spectra(self, *arguments: Any) -> Any:
+        self._hang("acquire_spectra")
+        self._hang("spectra")
+        return super().acquire_spectra(*arguments)
 
     def reset_microscope(self, state: Any) -> None:
         self._hang("reset_microscope")

@@ -22,6 +22,7 @@ from sparse_actors.messages import (
     SpectraClassified,
     SpectraRecorded,
 )
+from sparse_actors.planning.spot_dose import SpotDoses
 from sparse_actors.planning.survey_plan import FieldsPlan, SurveyPlan
 from sparse_actors.runtime.virtual import VirtualBus
 from sparse_actors.sampling.erd_model import ErdModel
@@ -112,7 +113,10 @@ class MapStory(Story):
         self.microscope = SpectralMicroscope(lambda seconds: self.bus.spend(seconds))
 
     def attach_more(self, bus: VirtualBus) -> None:
-        bus.attach("sampler", SladsSampler.accepts, lambda: SladsSampler(self.how, tuple(self.disk.journal)))
+        def sampler() -> SladsSampler:
+            return SladsSampler(self.how, tuple(self.disk.journal), SpotDoses(self.plan))
+
+        bus.attach("sampler", SladsSampler.accepts, sampler)
 
 
 def classes_of(disk: MemoryDisk) -> dict[tuple[str, int, int], int]:

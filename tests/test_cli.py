@@ -172,6 +172,21 @@ def test_check_predicts_by_equation_one(file):
     assert found["dose_e_per_nm2"] is None
 
 
+def test_check_predicts_the_windows_of_an_audit(file):
+    without = json.loads(invoke("check", file, "--json").stdout)["prediction"]
+    result = invoke("check", file, "--json", "--set", "audit.windows=3", "--set", "audit.size_px=[40, 40]")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)["prediction"]
+    # With a margin of 16 px on all sides.
+    assert (without["audit_s"], found["audit_s"]) == (
+        0,
+        pytest.approx(2 * 3 * (72**2 * 4e-6 + 72 * 100e-6 + 10e-3)),
+    )
+    for before, after in zip(without["adaptive"], found["adaptive"], strict=True):
+        assert after["scan_s"] - before["scan_s"] == pytest.approx(found["audit_s"])
+        assert after["disk_bytes"] - before["disk_bytes"] == 2 * 2 * 3 * 72**2
+
+
 def test_check_predicts_the_dose_where_the_current_is_known(file):
     result = invoke("check", file, "--json", "--set", "microscope.beam_current_pa=100")
     fast, analysis, both = json.loads(result.stdout)["prediction"]["dose_e_per_nm2"]

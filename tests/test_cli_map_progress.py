@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,18 @@ from story_map import AXIS, MapStory, field_survey, map_plan
 from sparse_actors.cli.display import duration, one_line, summary
 from sparse_actors.cli.map_progress import MapProgress
 from sparse_actors.cli.progress import CHOOSING, Figures, Progress
+from sparse_actors.geometry import TileIndex
 from sparse_actors.messages import (
+    NOT_KNOWN,
+    FieldId,
     FieldMapped,
     Message,
     PhaseNamed,
     PhaseProposed,
+    SpectraClassified,
     SpectraMeasured,
     SpectraRecorded,
+    SpotsSpared,
     StopRun,
     WorkerJoined,
 )
@@ -180,6 +186,33 @@ def _deliveries(plan: SurveyPlan) -> list[Any]:
     story = MapStory(plan)
     story.tell()
     return list(story.bus.deliveries)
+
+
+def test_what_is_left_out_and_what_nobody_classified_is_counted_and_missing() -> None:
+    field, points_px = FieldId(TileIndex(0, 0), 0), np.array([[1, 2], [3, 4]])
+    spared = SpotsSpared(field=field, batch=9, points_px=points_px, labels=np.array([NOT_KNOWN, 1]))
+    lost = next(message for message in MESSAGES if isinstance(message, SpectraClassified))
+    ended = next(message for message in MESSAGES if isinstance(message, FieldMapped))
+    n = len(lost.labels)
+    told_again = [
+        replace(m, labels=np.zeros_like(m.labels), worker="") if m is lost else m
+        for m in MESSAGES
+        if m is not ended
+    ]
+    progress = folded(FIELD, [*told_again, spared, spared, replace(ended, unclassified=n)])
+    maps = progress.figures().maps
+    assert maps is not None
+    assert (maps.points_left_out, maps.points_unclassified, maps.points_without_phase) == (1, n, 0)
+    assert (maps.fields_done, maps.fields_missing, maps.ended[0].unclassified) == (1, 1, n)
+    text = shown(progress.figures())
+    assert f"{n} points; --resume tries again" in text
+    assert f"144 points, {n} not classified" in text
+    assert "1 points, for limits.max_dose_e_per_nm2" in text
+    progress.observe(lost, len(MESSAGES) + 10)
+    progress.observe(ended, len(MESSAGES) + 11)
+    maps = progress.figures().maps
+    assert maps is not None
+    assert (maps.points_unclassified, maps.fields_missing) == (0, 0)
 
 
 def test_new_phases_and_the_estimated_distortion_are_shown() -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from sparse_actors.cli import train
 from sparse_actors.cli.commands import app
-from sparse_actors.learn import model_part
+from sparse_actors.plugins import model_part
 from sparse_actors.sampling.erd_model import ErdModel
 
 

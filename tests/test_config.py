@@ -176,6 +176,12 @@ def test_eight_errors_are_eight_problems():
         ("[run]", "[run]\nqwerty = 3", "run.qwerty = 3: unknown key; run takes name, out_dir, seed"),
         ("[run]", "[regions]\nsize_px = [4000, 10]\n[run]", "regions.size_px = .*at most the field of view"),
         ("[run]", "[limits]\nin_flight_mb = 1\n[run]", "limits.in_flight_mb = 1: expected at least 3.14573"),
+        (
+            "[run]",
+            "[taps]\nlisten = 'tcp://0.0.0.0:7742'\n[run]",
+            "taps.listen = .*expected a loopback address",
+        ),
+        ("[run]", "[taps]\nimages_listen = 'tcp://127.0.0.1:7744'\n[run]", "taps.listen is not"),
         ("[run]", "[workers]\nlisten = '0.0.0.0:7'\n[run]", "workers.listen = .*tcp://ADDRESS:PORT"),
         (
             'driver = "stand_ins:Scope"',
@@ -371,6 +377,26 @@ def test_infinite_options_survive():
     read = tomllib.loads(toml_document({"a": [math.inf, -math.inf, math.nan]}, ()))["a"]
     assert read[:2] == [math.inf, -math.inf]
     assert math.isnan(read[2])
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("windows = 0", "audit.windows"),
+        ("size_px = [4000, 10]", "audit.size_px = [4000, 10]: expected at most the field of view"),
+        ("options = { treshold = 3 }", "audit.options"),
+    ],
+)
+def test_an_audit_that_cannot_be_is_told(table, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        parse_config(f"{GOOD}\n[audit]\n{table}\n")
+
+
+def test_an_audit_takes_the_options_of_the_detector_unless_it_has_its_own():
+    assert parse_config(GOOD).audit is None
+    audit = parse_config(f"{GOOD}\n[audit]\noptions = {{ threshold = 60 }}\n").audit
+    assert (audit.options, audit.plan().windows) == ({"threshold": 60}, 4)
+    assert parse_config(f"{GOOD}\n[audit]\n").audit.options is None
 
 
 def test_the_schema_describes_every_key_with_its_unit():

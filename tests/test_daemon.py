@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pytest
 from daemons import TESTS, until
 
 from sparse_actors.cli.serve import given_up
-from sparse_actors.daemon import run_queue
+from sparse_actors.daemon import child, daemon, run_queue
 from sparse_actors.daemon.daemon import Daemon
 from sparse_actors.daemon.requests import (
     DaemonStatus,
@@ -82,7 +85,7 @@ def test_a_driver_that_takes_its_process_with_it_is_given_up_and_the_queue_goes_
     crashing = serving.submit(config(tmp_path, "gated_microscope:CrashingMicroscope"))
     wrong = serving.submit("[run]\nname = 3\n")
     run = serving.wait_for(crashing, "failed")
-    assert run.reason == "given up after 3 tries: the process ended by signal SIGKILL"
+    assert run.reason == "given up after 3 tries: the process ended by signal SIGKILL: out of memory"
     assert serving.wait_for(wrong, "failed").reason.startswith("ConfigError: run.name = 3: expected text")
     until(lambda: len(serving.given_up) == 2, "both are told of")
     assert [entry.number for entry in serving.given_up] == [crashing, wrong]
@@ -93,6 +96,33 @@ def test_a_driver_that_takes_its_process_with_it_is_given_up_and_the_queue_goes_
 def test_a_run_whose_folder_is_gone_is_given_up_in_words(serving: Serving, tmp_path: Path) -> None:
     number = serving.submit(config(tmp_path, "simulated"), cwd=tmp_path / "gone")
     assert "could not be started" in serving.wait_for(number, "failed").reason
+
+
+@pytest.mark.parametrize("refused", [{2}, {3, 4}, {4}])
+def test_a_disk_that_refuses_for_a_while_ends_nothing(
+    serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: set[int]
+) -> None:
+    monkeypatch.setattr(daemon, "DISK_S", 0.0)
+    ask(serving.folder, Hold(), Done)
+    number = serving.submit("[run]\nname = 3\n")
+    publish, calls = run_queue.disk.publish, count(1)
+
+    def refusing(temporary: Path, final: Path) -> None:
+        if next(calls) in refused:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        publish(temporary, final)
+
+    monkeypatch.setattr(run_queue.disk, "publish", refusing)
+    ask(serving.folder, ResumeQueue(), Done)
+    assert serving.wait_for(number, "failed").reason.startswith("ConfigError")
+    assert any("No space left" in said for said in serving.said)
+
+
+def test_a_process_makes_no_run_before_the_daemon_has_noted_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-c", child._START, "run", "--out", str(tmp_path / "run")]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
+    assert ended.returncode == 75
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_held_queue_is_skipped_reordered_and_resumed(serving: Serving, tmp_path: Path) -> None:

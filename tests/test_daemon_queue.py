@@ -114,8 +114,14 @@ def test_a_crash_while_the_queue_is_written_leaves_the_one_before(
     queue = RunQueue.open(tmp_path, Time())
     queue.add(entry("a"), at_front=False)
     monkeypatch.setattr(run_queue.disk, "sync_file", lambda fd: (_ for _ in ()).throw(OSError("torn")))
-    with pytest.raises(OSError, match="torn"):
-        queue.add(entry("b"), at_front=False)
+    for change in (
+        lambda: queue.add(entry("b"), at_front=False),
+        lambda: queue.hold(True),
+        lambda: queue.end(queue.of(1), "done", ""),
+    ):
+        with pytest.raises(OSError, match="torn"):
+            change()
+    assert (names(queue), queue.is_held, queue.of(1).state) == (["a"], False, "waiting")
     assert names(RunQueue.open(tmp_path, Time())) == ["a"]
 
 
@@ -154,6 +160,11 @@ def test_what_becomes_of_a_run_follows_from_what_it_left(
 ) -> None:
     found = verdict(exit_code, result, was_stopped=was_stopped)
     assert (found.end, found.reason) == (end, reason)
+
+
+def test_the_last_words_of_a_process_are_told() -> None:
+    found = verdict(1, {}, was_stopped=False, last_words="SyntaxError: invalid")
+    assert found.reason == "the process ended with exit code 1: SyntaxError: invalid"
 
 
 @given(

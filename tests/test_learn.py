@@ -55,8 +55,8 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         symbols = ("Fe", "Cr") if chromium else ("Fe",)
         return tuple(SimpleNamespace(element=symbol, counts=100.0) for symbol in symbols)
 
-    real = learn.model_part
-    monkeypatch.setattr(learn, "model_part", lambda n: match_elements if n == learn.ELEMENTS else real(n))
+    real = plugins.model_part
+    monkeypatch.setattr(plugins, "model_part", lambda n: match_elements if n == plugins.ELEMENTS else real(n))
     names = {"state": "state.json", "log": "log.jsonl", "library": "library.npz"}
     text = CONFIG.format(**{key: str(tmp_path / name) for key, name in names.items()})
     (tmp_path / "c.toml").write_text(text, encoding="utf-8")
@@ -212,18 +212,18 @@ def test_bad_input_names_what_is_wrong_all_at_once(file: Path) -> None:
 
 
 def test_without_tables_of_lines_phases_have_numbers(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = learn.model_part
+    real = plugins.model_part
 
     def lacks(name: str) -> Any:
-        if name == learn.ELEMENTS:
+        if name == plugins.ELEMENTS:
             raise ConfigError("no xraylib")
         return real(name)
 
-    monkeypatch.setattr(learn, "model_part", lacks)
+    monkeypatch.setattr(plugins, "model_part", lacks)
     names = [phase["name"] for phase in json.loads(invoke(file, "--spots", 40, "--json").stdout)["phases"]]
     assert names == ["phase 1", "phase 2"]
 
 
 def test_a_package_that_is_missing_is_named() -> None:
     with pytest.raises(ConfigError, match="needs the package sparse_actors_nowhere"):
-        learn.model_part("sparse_actors_nowhere:f")
+        plugins.model_part("sparse_actors_nowhere:f")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from nist_standards import standards
 from sparse_actors.models.composition import elements
 from sparse_actors.models.detector_response import SILICON_KA_KEV, Detector
+from sparse_actors.models.element_templates import CANDIDATES
 from sparse_actors.models.physics import Beam, bremsstrahlung, characteristic, library_from_physics, simulate
 from sparse_actors.models.spectrum_agreement import agreement, table
 from sparse_actors.models.spectrum_library import SpectrumLibrary
@@ -21,6 +24,14 @@ def test_compositions_are_of_elements_and_compounds() -> None:
     assert elements("SiO2") == pytest.approx({8: 0.5326, 14: 0.4674}, abs=1e-3)
     assert elements("Fe:0.7,Ni:0.3") == pytest.approx({26: 0.7, 28: 0.3})
     assert elements({"SiO2": 1, "Fe": 3})[26] == pytest.approx(0.75)
+
+
+def test_the_lines_of_all_elements_are_there_within_seconds() -> None:
+    """Whoever matches elements for the first time waits for this."""
+    started_s = time.perf_counter()
+    for z in CANDIDATES:
+        assert characteristic({z: 1.0}, Beam(15.0))
+    assert time.perf_counter() - started_s < 2.5
 
 
 @pytest.mark.parametrize("unreadable", ["", "Qq", "Fe:x", "Fe:-0.1", {}, {"Fe": 0.0}])

@@ -15,9 +15,12 @@ import pytest
 import zmq
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from sparse_actors.cli.commands import app
 from sparse_actors.daemon import requests as daemon
 from sparse_actors.errors import ControlError, NobodyAnswersError
+from sparse_actors.messages import WorkerJoined
 from sparse_actors.network import control
 from sparse_actors.network.control import Control, Done, ask, read_address
 from sparse_actors.run_control import RunControl
@@ -187,10 +190,20 @@ def test_a_hanging_run_answers_and_an_error_costs_one_request(tmp_path: Path) ->
     with RunControl("a", tmp_path, signals) as answering:
         with pytest.raises(ControlError, match="takes no orders"):
             ask(tmp_path, Pause(reason="a", request="b"), Done)
-        answering.attach(publish, lambda: "the end of scan 7")
+        answering.attach(publish, lambda: "the end of scan 7", lambda: ("tcp://127.0.0.1:7742", {"A": 2}))
         with pytest.raises(ControlError, match="an error of the program: RuntimeError"):
             ask(tmp_path, Pause(reason="a", request="b"), Done)
-        assert ask(tmp_path, Status(), RunStatus).waits_for == "the end of scan 7"
+        status = ask(tmp_path, Status(), RunStatus)
+        assert status.waits_for == "the end of scan 7"
+        assert (status.taps, status.taps_dropped) == ("tcp://127.0.0.1:7742", {"A": 2})
+        answering.watch(WorkerJoined(worker="w", host="pc", pid=7, phases=("Fe", "Cu")), 1)
+        seen = CliRunner().invoke(app, ["workers", "--run", str(tmp_path), "--json"])
+        (worker,) = json.loads(seen.stdout)["workers"]
+        assert worker == {"name": "w", "host": "pc", "pid": 7, "phases": ["Fe", "Cu"]}
+        seen = CliRunner().invoke(app, ["workers", "--run", str(tmp_path)])
+        assert seen.stdout == "w  pc  process 7  phases: Fe, Cu\n"
+        seen = CliRunner().invoke(app, ["taps", "--run", str(tmp_path), "--json"])
+        assert json.loads(seen.stdout) == {"schema": 1, "taps": status.taps, "dropped": {"A": 2}}
         ask(tmp_path, Stop(), Done)
         ask(tmp_path, Stop(), Done)
         assert signals.count == 1  # a second request is not a second Ctrl-C

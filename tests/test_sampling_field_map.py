@@ -9,6 +9,7 @@ import pytest
 from story_map import map_plan
 
 from sparse_actors.geometry import PixelBox, TileIndex
+from sparse_actors.sampling.erd_model import default
 from sparse_actors.sampling.field_map import Batch, FieldMap
 from sparse_actors.scan import FieldId, MapField
 
@@ -47,6 +48,37 @@ def test_a_map_ends_when_it_is_good_enough() -> None:
     assert (early.ended, never.ended) == ("distortion", "points")
     assert early.points < never.points
     assert early.result().distortion_range[1] <= 0.2 + 0.1  # of the better map, at the end
+
+
+def test_a_map_does_not_end_while_particles_a_few_pixels_across_are_missing() -> None:
+    random = np.random.default_rng(0)
+    truth = np.ones((96, 96), np.int64)
+    for row, column in random.integers(1, 95, (60, 2)):
+        truth[row - 1 : row + 2, column] = truth[row, column - 1 : column + 2] = 2
+    assert 0.025 < (truth == 2).mean() < 0.035
+    field = MapField(FieldId(TileIndex(0, 0), 0), PixelBox(0, 0, 96, 96), (96, 96))
+    field_map = FieldMap(field, map_plan(model=default(), fraction=0.2, start_fraction=0.01, distortion=0.01))
+    while new := field_map.new_batches():
+        for batch in new:
+            labels = truth[batch.points_px[:, 1], batch.points_px[:, 0]]
+            field_map.learn(batch.number, labels, np.ones(len(labels)), 0.0)
+    result = field_map.result()
+    wrong = (result.phase_map != truth).mean()
+    assert wrong > 0.01
+    assert field_map.ended == "points"
+    assert result.distortion_range[0] <= wrong <= result.distortion_range[1]
+
+
+def test_a_map_does_not_end_before_it_could_have_met_a_rare_phase() -> None:
+    field = MapField(FieldId(TileIndex(0, 0), 0), PixelBox(0, 0, 64, 64), (64, 64))
+    plan = map_plan(model=default(), fraction=0.2, start_fraction=0.01, distortion=0.02)
+    field_map = FieldMap(field, plan)
+    while new := field_map.new_batches():
+        for batch in new:
+            n = len(batch.points_px)
+            field_map.learn(batch.number, np.ones(n, np.int64), np.ones(n), 0.0)
+    assert field_map.ended == "distortion"
+    assert 183 <= field_map.points < 250
 
 
 def test_a_map_ends_with_its_time() -> None:

@@ -6,7 +6,13 @@ from sampling_reference import some_model
 
 from sparse_actors.sampling.erd_map import ErdMap
 from sparse_actors.sampling.erd_model import default
-from sparse_actors.sampling.field_sampler import EXPLORES_FROM, FieldSampler
+from sparse_actors.sampling.field_sampler import (
+    CHOSEN,
+    DRAWN_AGREED,
+    DRAWN_DISPUTED,
+    EXPLORES_FROM,
+    FieldSampler,
+)
 from sparse_actors.sampling.label_images import label_image
 from sparse_actors.sampling.reconstruction import reconstruct
 
@@ -78,3 +84,19 @@ def test_exploration_starts_late() -> None:
     _, without = told(image, EXPLORES_FROM * 0.9, exploration=0.0)
     _, points = told(image, EXPLORES_FROM * 0.9, exploration=0.3)
     assert (without == points).all()
+
+
+def test_points_know_whether_they_were_drawn_and_what_the_points_near_them_said() -> None:
+    image = np.ones((80, 80), np.int32)
+    image[:, 40:] = 2
+    sampler, points = told(image, EXPLORES_FROM, exploration=0.2)
+    assert (sampler.drawn(points) == CHOSEN).all()
+    votes = sampler.vote_share()
+    anywhere = sampler.pick_anywhere(400)
+    agreed = votes[anywhere[:, 1], anywhere[:, 0]] == 1
+    assert 0.5 < agreed.mean() < 1
+    assert (sampler.drawn(anywhere) == np.where(agreed, DRAWN_AGREED, DRAWN_DISPUTED)).all()
+    sampler.tell(anywhere, image[anywhere[:, 1], anywhere[:, 0]])
+    explored = sampler.drawn(sampler.pick(100))
+    assert 10 <= (explored == DRAWN_AGREED).sum() <= 20
+    assert (explored == DRAWN_DISPUTED).sum() == 0

@@ -58,6 +58,20 @@ def test_a_known_phase_without_counts_is_no_hindrance() -> None:
     assert [phase.label for phase in new] == [3]
 
 
+def test_what_is_taken_in_once_more_gets_its_label_again_though_others_were_found_since() -> None:
+    """A field is given up after it found a phase, another finds one more, then the first is taken up."""
+    own, other = spectra(3.5, 1000, 20, 1), spectra(4.5, 20_000, 1, 4)[0].astype(float)
+    _, (first,) = fed().take(np.arange(10, 30), own, np.zeros(20, np.int64))
+    again = OpenSet(AXIS, 1, since={first.label: first.template, 7: other})
+    again.take(np.arange(10), spectra(1.5, 1000, 10), np.ones(10, np.int64))
+    _, (found,) = again.take(np.arange(10, 30), own, np.zeros(20, np.int64))
+    assert found.label == first.label == 2
+    _, (theirs,) = again.take(np.arange(30, 50), spectra(4.5, 1000, 20, 5), np.zeros(20, np.int64))
+    assert theirs.label == 7
+    _, (new,) = again.take(np.arange(50, 70), spectra(2.5, 1000, 20, 6), np.zeros(20, np.int64))
+    assert new.label == 8
+
+
 def test_what_is_found_in_an_earlier_field_keeps_its_label() -> None:
     template = spectra(3.5, 20_000, 1)[0].astype(float)
     found = OpenSet(AXIS, 1, {2: template})

@@ -1,36 +1,59 @@
 """When a map is good enough, and how much of it is estimated to be wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparse_actors.sampling.field_sampler import CHOSEN, DRAWN_AGREED, DRAWN_DISPUTED
 from sparse_actors.sampling.stopping import (
     AUDIT_EVERY,
+    LAWS,
+    SPREAD,
     Distortion,
+    Draw,
     Evidence,
     FilteredError,
     estimate,
     evidence,
     is_audit,
     learnt_threshold,
-    prior_of,
+    least_points,
+    posterior,
+    unseen_px,
 )
 
-NONE = np.zeros(0, dtype=bool)
+NOTHING = Draw(0.0, 0)
+KNOWN = Evidence(
+    pixels=16384,
+    measured=1600,
+    disputed=700,
+    doubt=200.0,
+    unseen=60.0,
+    in_disputed=NOTHING,
+    in_agreed=NOTHING,
+)
+
+
+def draws(points):
+    return st.integers(0, points).map(lambda wrong: Draw(1.7 * points, wrong))
 
 
 @st.composite
 def evidences(draw):
     pixels = draw(st.integers(16, 2048**2))
     measured = draw(st.integers(1, pixels))
-    audits = draw(st.integers(0, measured))
+    disputed = draw(st.integers(0, pixels - measured))
     return Evidence(
         pixels=pixels,
         measured=measured,
-        border=draw(st.integers(0, pixels - measured)),
-        audits=audits,
-        audits_wrong=draw(st.integers(0, audits)),
+        disputed=disputed,
+        doubt=draw(st.floats(0, disputed)),
+        unseen=draw(st.floats(0, 100 * pixels)),
+        in_disputed=draw(st.integers(0, measured).flatmap(draws)),
+        in_agreed=draw(st.integers(0, measured).flatmap(draws)),
     )
 
 
@@ -41,72 +64,89 @@ def test_an_estimate_is_a_share_within_its_interval(seen):
     assert 0 <= found.expected <= 1
 
 
-def test_audits_move_the_estimate_and_many_of_them_decide():
-    few = Evidence(pixels=10**6, measured=50_000, border=10_000, audits=0, audits_wrong=0)
-    none_wrong = Evidence(pixels=10**6, measured=50_000, border=10_000, audits=400, audits_wrong=0)
-    some_wrong = Evidence(pixels=10**6, measured=50_000, border=10_000, audits=400, audits_wrong=40)
-    assert estimate(none_wrong).high < estimate(few).high
-    assert estimate(few).expected < estimate(some_wrong).expected
-    many = Evidence(pixels=10**8, measured=10**7, border=10**6, audits=100_000, audits_wrong=6_000)
-    # 6 % of audits wrong, corrected for what they have put right since.
-    assert estimate(many).expected == pytest.approx(0.9 * 0.06 / 1.2, rel=0.02)
+@pytest.mark.parametrize("kind", ["in_disputed", "in_agreed"])
+def test_draws_move_the_estimate_and_many_of_them_decide(kind):
+    none_wrong = estimate(replace(KNOWN, **{kind: Draw(400.0, 0)}))
+    some_wrong = estimate(replace(KNOWN, **{kind: Draw(400.0, 200)}))
+    assert none_wrong.high < estimate(KNOWN).high < some_wrong.high
+    assert none_wrong.expected < estimate(KNOWN).expected < some_wrong.expected
+    pixels = KNOWN.disputed if kind == "in_disputed" else 16384 - 1600 - 700
+    law, is_disputed = (LAWS[0], True) if kind == "in_disputed" else (LAWS[1], False)
+    _, mean = posterior(replace(KNOWN, **{kind: Draw(1e6, 60_000)}), law, is_disputed)
+    assert mean == pytest.approx(0.06 * pixels, rel=0.01)
 
 
-def test_the_interval_holds_the_truth_in_95_of_100_maps_that_follow_the_prior():
+def test_the_interval_holds_the_truth_in_95_of_100_maps_that_follow_the_laws():
     random = np.random.default_rng(0)
-    seen = Evidence(pixels=128**2, measured=1600, border=700, audits=0, audits_wrong=0)
-    expected, shape = prior_of(seen)
-    shape /= 1.5
     held = []
-    for wrong in random.poisson(random.gamma(shape, expected / shape, 2000)):
-        rate_wrong = 1.2 * wrong / (seen.pixels - seen.measured)
-        found = estimate(
-            Evidence(
-                pixels=seen.pixels,
-                measured=seen.measured,
-                border=seen.border,
-                audits=12,
-                audits_wrong=int(random.binomial(12, min(1, rate_wrong))),
-            )
-        )
-        held.append(found.low <= wrong / seen.pixels <= found.high)
-    assert 0.93 < np.mean(held) < 0.97
+    for _ in range(2000):
+        wrong, drawn = 0, []
+        for law, is_disputed, pixels in zip(LAWS, (True, False), (700, 16384 - 1600 - 700), strict=True):
+            shape, mean = posterior(KNOWN, law, is_disputed)
+            shape /= SPREAD
+            rate = random.gamma(shape, mean / shape)
+            wrong += random.poisson(rate)
+            # A draw that counts in full; only so much of it is news.
+            drawn.append(Draw(40 / law.weight, random.poisson(40 * rate / pixels) / law.weight))
+        found = estimate(replace(KNOWN, in_disputed=drawn[0], in_agreed=drawn[1]))
+        held.append(found.low <= wrong / KNOWN.pixels <= found.high)
+    assert 0.93 < np.mean(held) < 0.98
 
 
-def test_more_border_and_fewer_points_let_more_be_wrong():
+def test_more_doubt_more_unseen_and_fewer_points_let_more_be_wrong():
     def expected(**changed):
-        return estimate(Evidence(**{**known, **changed})).expected
+        return estimate(replace(KNOWN, **changed)).expected
 
-    known = {"pixels": 16384, "measured": 1000, "border": 500, "audits": 0, "audits_wrong": 0}
-    assert expected(border=1000) > expected() > expected(measured=2000)
+    assert expected(doubt=400.0, disputed=1400) > expected()
+    assert expected(measured=8000, doubt=100.0, unseen=6.0) < expected()
+    assert expected(unseen=600.0) > expected()
 
 
 def test_a_map_of_which_all_is_measured_has_no_error():
-    everything = Evidence(pixels=100, measured=100, border=0, audits=5, audits_wrong=2)
+    everything = Evidence(100, 100, 0, 0.0, 0.0, Draw(5.0, 2), NOTHING)
     assert estimate(everything) == Distortion(0.0, 0.0, 0.0)
 
 
-def test_the_border_is_counted_where_nothing_is_measured_and_within_the_field():
+def test_particles_that_were_hit_stand_for_those_that_were_missed():
+    random = np.random.default_rng(1)
+    side, area = 600, 4
+    truth = np.ones((side, side), np.int32)
+    for row, column in random.choice(side // 4, (800, 2)) * 4:
+        truth[row : row + 2, column : column + 2] = 2
+    is_measured = random.random(truth.shape) < 0.15
+    # A map that shows each particle that was hit in full, and none of the others.
+    hit = np.zeros_like(is_measured)
+    for row, column in np.argwhere(is_measured & (truth == 2)):
+        hit[row // 4 * 4 : row // 4 * 4 + 2, column // 4 * 4 : column // 4 * 4 + 2] = True
+    phase_map = np.where(hit, 2, 1).astype(np.int32)
+    missed = int((phase_map != truth).sum())
+    assert missed > 400 * area
+    assert unseen_px(phase_map, int(is_measured.sum())) == pytest.approx(missed, rel=0.1)
+    assert unseen_px(np.ones((30, 30), np.int32), 90) == pytest.approx(0, abs=1e-9)
+
+
+def test_what_is_seen_is_counted_by_how_points_were_drawn():
     phase_map = np.ones((4, 6), dtype=np.int32)
     phase_map[:, 3:] = 2
-    points = np.array([[2, 0], [5, 3], [0, 0]])
-    seen = evidence(phase_map, points, np.zeros(3, bool), np.zeros(3, bool))
-    assert (seen.pixels, seen.measured, seen.border) == (24, 3, 7)
-    mask = np.ones((4, 6), dtype=bool)
-    mask[2:, 3] = False
-    seen = evidence(phase_map, points, np.zeros(3, bool), np.zeros(3, bool), mask)
-    assert (seen.pixels, seen.border) == (22, 3)
+    votes = np.ones((4, 6), np.float32)
+    votes[:, 2:4] = 0.75
+    drawn = np.array([CHOSEN, DRAWN_DISPUTED, DRAWN_AGREED, DRAWN_AGREED], np.uint8)
+    seen = evidence(phase_map, votes, drawn, np.array([True, True, False, True]))
+    assert (seen.pixels, seen.measured, seen.disputed, seen.doubt) == (24, 4, 8, 2.0)
+    assert seen.in_disputed == Draw(2.0, 1)  # the second of four points: the map has doubled since
+    assert seen.in_agreed == Draw(pytest.approx(4 / 3 + 1), 1)
 
 
-def test_only_recent_audits_count():
-    points = np.array([[i % 50, i // 50] for i in range(200)])
+@pytest.mark.parametrize("distortion", [0.2, 0.02, 0.005])
+def test_a_map_may_end_when_particles_of_that_share_would_have_been_hit(distortion):
+    points = least_points(distortion)
+    assert (1 - distortion) ** points <= 0.025 < (1 - distortion) ** (points - 1)
+
+
+def test_every_twentieth_point_after_the_start_is_an_audit():
     audits = np.array([is_audit(i, 20) for i in range(200)])
     assert audits[:20].sum() == 0
     assert audits.sum() == 180 // AUDIT_EVERY
-    seen = evidence(np.ones((50, 50), np.int32), points, audits, np.ones(200, bool))
-    assert seen.audits == seen.audits_wrong == audits[170:].sum() == 2
-    seen = evidence(np.ones((50, 50), np.int32), points, audits, np.arange(200) < 180)
-    assert (seen.audits, seen.audits_wrong) == (2, 1)
 
 
 @pytest.mark.parametrize(

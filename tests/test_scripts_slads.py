@@ -211,3 +211,65 @@ def test_no_test_field_shares_a_pixel_with_what_was_trained_on():
                     assert not np.shares_memory(test.labels, train.labels)
                     assert test.name != train.name
                     assert not np.array_equal(test.labels, train.labels)
+
+
+def test_fields_to_judge_the_estimate_on_are_none_that_it_was_fitted_on():
+    import stopping_fields
+
+    fitted, judged = (list(stopping_fields.drawn_fields(use, 5)) for use in ("fit", "judge"))
+    assert [field.kind for field in fitted] == [field.kind for field in judged]
+    assert len({field.kind for field in judged}) == 7
+    assert {field.labels.shape[0] for field in judged} == set(stopping_fields.SIDES_PX)
+    for one, other in zip(fitted, judged, strict=True):
+        assert one.labels.min() == other.labels.min() == 1
+        assert one.labels.shape == other.labels.shape
+        assert not np.array_equal(one.labels, other.labels)
+        assert len(np.unique(other.labels)) > 1
+    again = list(stopping_fields.drawn_fields("judge", 5))
+    assert all(np.array_equal(one.labels, other.labels) for one, other in zip(judged, again, strict=True))
+
+
+@pytest.mark.skipif(not (SCRIPTS.parent.parent / "shared" / "data").exists(), reason="no ../shared/data")
+def test_no_micrograph_is_both_fitted_and_judged():
+    import stopping_fields
+
+    fitted, judged = (list(stopping_fields.micrographs(use)) for use in ("fit", "judge"))
+    assert not {field.name for field in fitted} & {field.name for field in judged}
+    for one in fitted:
+        for other in judged:
+            assert not np.array_equal(one.labels, other.labels)
+
+
+def test_a_fit_finds_the_laws_that_maps_follow():
+    import reproduce_stopping
+    from stopping_runs import Check
+
+    from sparse_actors.sampling.stopping import LAWS, Draw, Evidence, estimate, posterior
+
+    random = np.random.default_rng(0)
+    # Other laws than those in use: ten times as many particles are missed.
+    laws = (LAWS[0], LAWS[1]._replace(constant=LAWS[1].constant + np.log(10)))
+    known = []
+    for number in range(600):
+        pixels = int(random.choice([64, 96, 128])) ** 2
+        measured = round(pixels * random.uniform(0.01, 0.2))
+        disputed = int(random.uniform(0.01, 0.2) * pixels)
+        doubt, unseen = disputed * random.uniform(0.05, 0.5), pixels * random.uniform(0, 0.02)
+        drawn = Draw(10.0, 0)
+        seen = Evidence(pixels, measured, disputed, doubt, unseen, drawn, drawn)
+        wrong = []
+        for law, is_disputed in zip(laws, (True, False), strict=True):
+            shape, mean = posterior(seen, law, is_disputed)
+            wrong.append(int(random.poisson(random.gamma(shape, mean / shape))))
+        known.append(
+            Check("drawn", f"{number}", 0.1, seen, estimate(seen), sum(wrong) / pixels, wrong[0], 0.0, False)
+        )
+    fitted, spread = reproduce_stopping.fit(known)
+    assert spread <= 1.1
+    for law, true, is_disputed in zip(fitted, laws, (True, False), strict=True):
+        found, expected = (posterior(known[0].seen, each, is_disputed)[1] for each in (law, true))
+        assert found == pytest.approx(expected, rel=0.25)
+    row = reproduce_stopping._coverage("points", "all", known, (fitted, spread))
+    assert row["held"] > 0.94
+    assert row["checks"] == row["fields"] == 600
+    assert reproduce_stopping._coverage("points", "all", known)["above"] > 0.2

@@ -54,6 +54,8 @@ class Instrument:
     def __init__(self, driver: Microscope, initial: MicroscopeState | None = None) -> None:
         self.driver = driver
         self.initial = initial
+        self.is_given_up = False
+        """Whether nothing more is to be exposed, though it was ordered; may be set from any thread."""
         self._is_touched = initial is not None
         self._is_open = False
 
@@ -133,6 +135,9 @@ class MicroscopeActor:
             self._exposed[what] = message.attempt
         order: Order
         try:
+            if self._instrument.is_given_up and isinstance(message, ScanArea | MeasureSpots):
+                order = "scan" if isinstance(message, ScanArea) else "spots"
+                raise MicroscopeError("the run was given up")
             match message:
                 case PrepareMicroscope():
                     order = "prepare"

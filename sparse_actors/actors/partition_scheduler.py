@@ -339,6 +339,9 @@ class PartitionScheduler:
             is_lost = self._state.images_of(part) is None
             yield from self._await_detection(part, order_now=is_lost or not is_there)
         if not pending and not self._state.fast_left(tile):
+            if (windows := self._state.audit_due(tile)) is not None:
+                self._fold(windows)
+                yield windows
             for proposed in self._state.unplanned(tile):
                 yield from self._plan_proposed(proposed)
         scan = self._exposures.next(tile, self._detections.longest_s)
@@ -375,7 +378,7 @@ class PartitionScheduler:
         if field.id.tile != self._at:
             yield from self._move_to(field.id.tile)
             return
-        within_s = self._maps.time_for_s(field)
+        within_s, scanned = self._maps.time_for_s(field), self._exposures.on_field(field)
         self._phase = "mapping"
         yield from self._command(
             f"map {field.id}",
@@ -383,6 +386,7 @@ class PartitionScheduler:
                 field=field,
                 attempt=attempt,
                 within_s=within_s,
+                scanned_e_per_nm2=scanned,
                 is_paused=self._orders.pause is not None,
             ),
         )

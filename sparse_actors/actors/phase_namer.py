@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from sparse_actors.contracts.spectra import EnergyAxis
@@ -24,15 +25,35 @@ class PhaseNamer:
     ----------
     elements_of
         Matches lines.
+    history
+        Facts in the journal: phases that nobody came to name before are named now.
     """
 
     accepts: ClassVar[tuple[type[Message], ...]] = (PhaseProposed,)
 
-    def __init__(self, elements_of: ElementsOf) -> None:
+    def __init__(self, elements_of: ElementsOf, history: Iterable[Message]) -> None:
         self._elements_of = elements_of
+        self._unnamed: dict[int, PhaseProposed] = {}
+        for fact in history:
+            match fact:
+                case PhaseProposed(label=label):
+                    self._unnamed[label] = fact
+                case PhaseNamed(label=label):
+                    self._unnamed.pop(label, None)
+                case _:
+                    pass
+
+    def begin(self) -> Iterator[PhaseNamed]:
+        """Name what was left."""
+        for proposed in self._unnamed.values():
+            yield from self.handle(proposed)
 
     def handle(self, message: PhaseProposed) -> Iterator[PhaseNamed]:
         """Name one phase."""
-        elements = self._elements_of(message.template, message.axis)
+        try:
+            elements = self._elements_of(message.template, message.axis)
+        except Exception:  # a name is not worth the run, and the same spectrum would fail again
+            structlog.get_logger().exception("no elements", phase=message.label)
+            elements = ()
         name = "-".join(elements[:NAMED_AFTER]) or "unknown"
         yield PhaseNamed(label=message.label, name=f"{name} (found, {message.label})", elements=elements)

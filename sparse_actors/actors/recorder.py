@@ -50,6 +50,7 @@ from sparse_actors.messages import (
     SpectraMissing,
     SpectraRecorded,
     SpectraReloaded,
+    SpotsSpared,
     StorageReserved,
     TileFinished,
     TileReached,
@@ -76,6 +77,7 @@ JOURNALED = (
     ScanMissed,
     TileFinished,
     TimingLearned,
+    SpotsSpared,
     SpectraClassified,
     PhaseProposed,
     PhaseNamed,
@@ -89,6 +91,9 @@ JOURNALED = (
     MessageDropped,
 )
 """Facts the recorder writes down as they pass; its own go to the journal before they are said."""
+
+KEPT = (*JOURNALED, StorageReserved, Recorded, SpectraRecorded)
+"""All messages that get into the journal."""
 
 SYNCED = (
     MicroscopePrepared,

@@ -25,6 +25,7 @@ from sparse_actors.messages import (
     StorageReserved,
     TimingLearned,
 )
+from sparse_actors.planning.audit import AUDIT
 from sparse_actors.planning.dose import DoseBook, disjoint_boxes
 from sparse_actors.planning.merging import MaskForm, improve, mask_form_for, merge
 from sparse_actors.planning.placement import regions_covering
@@ -143,6 +144,8 @@ class RegionPlanner:
 
     def _proposed(self, order: PlanRegions) -> RegionsPlanned:
         """Plan exactly what was proposed and is not planned yet: no pixel is rescanned twice."""
+        if order.source == AUDIT:
+            return self._audited(order)
         box = bounding_box(order.boxes)
         is_wanted = np.zeros((box.height, box.width), np.bool_)
         for part in order.boxes:
@@ -155,6 +158,20 @@ class RegionPlanner:
             strategy="as proposed" if scans else "nothing new",
             predicted_s=self._duration_s(scans),
             left_out=slivers,
+            source=order.source,
+        )
+
+    def _audited(self, order: PlanRegions) -> RegionsPlanned:
+        """Plan each window of an audit as one scan, whatever else is scanned there: all of it is judged."""
+        scans = tuple(
+            Scan(ScanId(order.partition, number), box, self._plan.analysis)
+            for number, box in enumerate(order.boxes)
+        )
+        return RegionsPlanned(
+            partition=order.partition,
+            scans=scans,
+            strategy="drawn at random",
+            predicted_s=self._duration_s(scans),
             source=order.source,
         )
 

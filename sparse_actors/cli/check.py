@@ -56,6 +56,8 @@ class Prediction:
     """How many scans it was learnt from; 0 where it was not."""
     conventional_s: float
     fast_s: float
+    audit_s: float
+    """The windows of the audit, in all tiles; part of the adaptive scan."""
     adaptive: tuple[AdaptiveCost, ...]
     pixel_nm: tuple[float, float]
     """(fast, analysis) pixel size."""
@@ -111,17 +113,23 @@ def predict(
     boxes = partition_boxes(fast.size_px, config.panorama.partitions)
     fast_s = tiles * sum(scan_s(box, fast.dwell_ns) for box in boxes)
     fast_px = math.prod(fast.size_px)
+    audit_s, audit_px = 0.0, 0
+    if config.audit is not None:
+        plan = config.audit.plan()
+        (window,) = plan.exposures([_centred(frame, plan.window_px)], analysis.size_px)
+        audit_s = tiles * plan.windows * scan_s(window, analysis.dwell_ns)
+        audit_px = plan.windows * window.area
     adaptive = []
     for share in SHARES:
         regions = share * frame.area / region.area
-        adaptive_s = fast_s + tiles * regions * scan_s(region, analysis.dwell_ns)
+        adaptive_s = fast_s + audit_s + tiles * regions * scan_s(region, analysis.dwell_ns)
         adaptive.append(
             AdaptiveCost(
                 share=share,
                 regions_per_tile=regions,
                 scan_s=adaptive_s,
                 saved_share=1 - adaptive_s / conventional_s,
-                disk_bytes=round(tiles * bytes_per_pixel * (fast_px + share * frame.area)),
+                disk_bytes=round(tiles * bytes_per_pixel * (fast_px + audit_px + share * frame.area)),
             )
         )
     fov_nm = config.panorama.tile_fov_um * 1e3
@@ -140,13 +148,19 @@ def predict(
         timing_scans=scans,
         conventional_s=conventional_s,
         fast_s=fast_s,
+        audit_s=audit_s,
         adaptive=tuple(adaptive),
         pixel_nm=pixel_nm,
         dose_e_per_nm2=dose,
         bytes_per_pixel=bytes_per_pixel,
-        largest_disk_bytes=tiles * bytes_per_pixel * (fast_px + frame.area),
+        largest_disk_bytes=tiles * bytes_per_pixel * (fast_px + audit_px + frame.area),
         free_disk_bytes=free_disk_bytes,
     )
+
+
+def _centred(frame: PixelBox, size_px: tuple[int, int]) -> PixelBox:
+    width, height = size_px
+    return PixelBox((frame.width - width) // 2, (frame.height - height) // 2, width, height)
 
 
 def free_disk_bytes(folder: Path) -> int:
@@ -187,6 +201,8 @@ def table(prediction: Prediction) -> Table:
         rows.add_column(name, justify="right" if name else "left")
     rows.add_row("conventional", duration(prediction.conventional_s), "", "", "")
     rows.add_row("fast scan alone", duration(prediction.fast_s), "", "", "")
+    if prediction.audit_s:
+        rows.add_row("windows of the audit", duration(prediction.audit_s), "", "", "")
     for cost in prediction.adaptive:
         rows.add_row(
             f"adaptive, {cost.share:.0%} rescanned",

@@ -17,7 +17,7 @@ from sparse_actors.contracts.classifier import SpectrumClassifier
 from sparse_actors.contracts.microscope import Microscope
 from sparse_actors.errors import ClassifierError, ConfigError, PluginError
 from sparse_actors.imaging import dose_e_per_nm2
-from sparse_actors.learn import LIBRARY, model_part
+from sparse_actors.learn import LIBRARY
 from sparse_actors.sampling.map_plan import MapPlan
 
 from .display import duration
@@ -155,7 +155,7 @@ def _classifier_warnings(eds: EdsTable) -> list[str]:
     if not Path(path).exists():
         return [f"eds.options.library = {path!r}: there is no such file yet; `learn` makes it"]
     try:
-        library = model_part(LIBRARY).load(Path(path))
+        library = plugins.model_part(LIBRARY).load(Path(path))
         classifier: SpectrumClassifier = plugins.build("classifier", eds.classifier, eds.options)
         wrong = _share_wrong(classifier, library, eds.live_time_ms / 1000)
         if wrong is None or wrong <= MOST_WRONG:

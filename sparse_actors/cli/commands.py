@@ -179,6 +179,24 @@ def verify(
 
 
 @app.command()
+def audit(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", exists=True, file_okay=False, help="Folder of a run.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Estimate what a run has missed so far, by the random windows of its [audit] table; changes nothing."""
+    with reported(as_json) as data:
+        from .audit import audit_folder, figures, sentences
+
+        found = audit_folder(folder)
+        if as_json:
+            print_json(data, **figures(found))
+        for sentence in sentences(found):
+            typer.echo(sentence, err=True)
+
+
+@app.command()
 def worker(
     endpoint: Annotated[
         str, typer.Argument(help="Where the run listens (workers.listen), e.g. tcp://scope:7741.")
@@ -200,6 +218,31 @@ def worker(
         from sparse_actors.network.worker_host import host_workers
 
         raise typer.Exit(host_workers(endpoint, keyfile, slots, tag or ()))
+
+
+@app.command()
+def tap(
+    topics: Annotated[
+        list[str] | None, typer.Argument(metavar="[KIND]...", help="Kinds of messages, e.g. Recorded; all.")
+    ] = None,
+    at: Annotated[
+        str, typer.Option(metavar="ENDPOINT", help="Where the run shows its messages (taps.listen).")
+    ] = "tcp://127.0.0.1:7742",
+    every: Annotated[int, typer.Option(min=1, metavar="N", help="Of each kind, one of N.")] = 1,
+    to: Annotated[str, typer.Option(metavar="FORM", help="json: lines; npy: the arrays, as files.")] = "json",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for files; else lines go to stdout.")
+    ] = None,
+) -> None:
+    """Show the messages of a run that goes on: those so far, and then each as it comes."""
+    with reported(False) as data:
+        from .tap import tap as listen_and_write
+
+        if to not in ("json", "npy"):
+            raise typer.BadParameter(f"{to!r}: expected json or npy", param_hint="--to")
+        lost = listen_and_write(at, topics or (), every, to, out, data)
+        for kind, count in sorted(lost.items()):
+            typer.echo(f"{count} messages {kind} were lost: they came faster than they were taken", err=True)
 
 
 @config_app.command()

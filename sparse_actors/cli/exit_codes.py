@@ -12,6 +12,7 @@ from sparse_actors.errors import (
     MicroscopeError,
     NobodyAnswersError,
     PluginError,
+    StoppedError,
     WireError,
 )
 
@@ -38,6 +39,8 @@ class ExitCode(IntEnum):
 
 def of_error(error: Exception) -> ExitCode:
     """Return the code for an error that ended a command."""
+    if isinstance(error, StoppedError):
+        return ExitCode.INTERRUPTED if error.is_interrupt else ExitCode.STOPPED
     if isinstance(error, (ConfigError, PluginError)):
         return ExitCode.BAD_CONFIG
     if isinstance(error, InstrumentInUseError):

@@ -15,6 +15,7 @@ _ENDS = {
     "points": "eds.points_pct reached",
     "distortion": "eds.distortion_pct reached",
     "time": "eds.time_min used up",
+    "dose": "limits.max_dose_e_per_nm2 reached",
 }
 """What a map says of its own end, in the words of the configuration."""
 
@@ -30,6 +31,10 @@ def map_line(maps: MapFigures) -> list[str]:
     parts += shares(maps, SHOWN_PHASES)
     if maps.points_without_phase:
         parts.append(f"no phase {maps.points_without_phase}")
+    if maps.points_unclassified:
+        parts.append(f"not classified {maps.points_unclassified}")
+    if maps.points_left_out:
+        parts.append(f"left out for dose {maps.points_left_out}")
     if maps.new_phases:
         parts.append("new " + ", ".join(phase.name for phase in maps.new_phases))
     return parts
@@ -50,6 +55,10 @@ def map_rows(maps: MapFigures) -> Iterator[tuple[str, str]]:
     yield "points measured", f"{maps.points_done}{share}"
     if maps.points_without_phase:
         yield "not of a known phase", str(maps.points_without_phase)
+    if maps.points_unclassified:
+        yield "not classified", f"{maps.points_unclassified} points; --resume tries again"
+    if maps.points_left_out:
+        yield "left out", f"{maps.points_left_out} points, for limits.max_dose_e_per_nm2"
     if maps.phases:
         yield "phases", ", ".join(shares(maps, len(maps.phases)))
     for phase in maps.new_phases:
@@ -57,7 +66,8 @@ def map_rows(maps: MapFigures) -> Iterator[tuple[str, str]]:
         yield "new phase", f"{phase.name} ({elements}), found in {phase.spectra} spectra"
     if len(maps.ended) <= SHOWN_ENDS:
         for ended in maps.ended:
-            yield f"map {ended.field}", f"{ended.points} points, {why(ended)}{quality(ended)}"
+            lacks = f", {ended.unclassified} not classified" if ended.unclassified else ""
+            yield f"map {ended.field}", f"{ended.points} points{lacks}, {why(ended)}{quality(ended)}"
     else:
         reasons = Counter(map(why, maps.ended))
         yield "maps ended by", ", ".join(f"{reason} {n}" for reason, n in reasons.most_common())

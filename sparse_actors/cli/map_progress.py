@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sparse_actors.contracts.classifier import FITS_NONE
 from sparse_actors.geometry import TileIndex
 from sparse_actors.messages import (
+    NOT_KNOWN,
     FieldId,
     FieldMapped,
     MapField,
@@ -25,6 +26,7 @@ from sparse_actors.messages import (
     SpectraClassified,
     SpectraMeasured,
     SpectraRecorded,
+    SpotsSpared,
     TileReached,
     WorkerJoined,
 )
@@ -46,6 +48,8 @@ class MapEnd:
     """Estimated share of wrong pixels; None where it cannot be told."""
     distortion_range: tuple[float, float] | None
     """95 % interval of it."""
+    unclassified: int
+    """How many of its points no classifier took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,10 @@ class MapFigures:
     """Points of the fields begun, measured or not."""
     points_without_phase: int
     """Spectra that fit no known phase."""
+    points_unclassified: int
+    """Spectra that no classifier took; a resumed run tries again."""
+    points_left_out: int
+    """Points that were chosen and not measured: one more spectrum there would exceed the limit of dose."""
     phases: dict[str, float]
     """Share of each phase in the maps as they stand, 0..1."""
     new_phases: tuple[NewPhase, ...]
@@ -93,8 +101,12 @@ class MapFigures:
 
     @property
     def fields_missing(self) -> int:
-        """Number of fields without a map that ended by one of its own rules."""
-        return (self.fields_total or 0) - self.fields_done
+        """Number of fields without a map that ended by one of its own rules, all its points classified."""
+        return (
+            (self.fields_total or 0)
+            - self.fields_done
+            + sum(ended.is_complete and ended.unclassified > 0 for ended in self.ended)
+        )
 
 
 @dataclass(slots=True)
@@ -134,6 +146,8 @@ class MapProgress:
     _taken: defaultdict[FieldId, _Taken] = field(default_factory=lambda: defaultdict(_Taken))
     _batches: dict[tuple[FieldId, int], int] = field(default_factory=dict)
     _without_phase: dict[tuple[FieldId, int], int] = field(default_factory=dict)
+    _unclassified: dict[tuple[FieldId, int], int] = field(default_factory=dict)
+    _left_out: set[tuple[FieldId, int, int]] = field(default_factory=set)
     _ended: dict[FieldId, FieldMapped] = field(default_factory=dict)
     _pixels: dict[FieldId, NDArray[Any]] = field(default_factory=dict)
     """Of each field, how many pixels of its map have each label."""
@@ -172,7 +186,12 @@ class MapProgress:
                 self._current = map_field.id
                 self._begun[map_field.id] = map_field
             case SpectraClassified(field=field_id, batch=batch, labels=labels):
-                self._without_phase[field_id, batch] = int((labels == FITS_NONE).sum())
+                is_known = bool(message.worker)
+                self._without_phase[field_id, batch] = int((labels == FITS_NONE).sum()) if is_known else 0
+                self._unclassified[field_id, batch] = 0 if is_known else len(labels)
+            case SpotsSpared(field=field_id, points_px=points_px, labels=labels):
+                left_out = points_px[labels == NOT_KNOWN].tolist()
+                self._left_out |= {(field_id, x, y) for x, y in left_out}
             case PhaseMapUpdated(field=field_id, phase_map=phase_map):
                 self._pixels[field_id] = np.bincount(phase_map.ravel(), minlength=256)
             case FieldMapped(field=map_field, phase_map=phase_map):
@@ -223,6 +242,8 @@ class MapProgress:
             points_most=None if fields is None else sum(map(self._most_points, fields)),
             grid_points=sum(one.box.area for one in self._begun.values()),
             points_without_phase=sum(self._without_phase.values()),
+            points_unclassified=sum(self._unclassified.values()),
+            points_left_out=len(self._left_out),
             phases=self._shares(),
             new_phases=tuple(
                 NewPhase(name=self._names[label], elements=self._elements.get(label, ()), spectra=spectra)
@@ -311,4 +332,5 @@ def _end(ended: FieldMapped) -> MapEnd:
         reason=ended.reason,
         distortion=ended.distortion if is_known else None,
         distortion_range=ended.distortion_range if is_known else None,
+        unclassified=ended.unclassified,
     )

@@ -155,12 +155,25 @@ def workers(queue: Queue = None, run: RunFolder = None, as_json: Json = False) -
 
         found = run_status(run or current_run(queue)).workers
         if as_json:
-            import msgspec
-
-            print_json(data, workers=[msgspec.to_builtins(worker) for worker in found])
+            listed = [{"name": w.name, "host": w.host, "pid": w.pid, **w.has} for w in found]
+            print_json(data, workers=listed)
         for worker in () if as_json else found:
-            has = "  ".join((*worker.models, *(f"has {tag}" for tag in worker.tags)))
-            typer.echo(f"{worker.name}  {worker.host}  process {worker.pid}  {has}", file=data)
+            has = "".join(f"  {name}: {', '.join(values)}" for name, values in worker.has.items())
+            typer.echo(f"{worker.name}  {worker.host}  process {worker.pid}{has}", file=data)
+
+
+def taps(queue: Queue = None, run: RunFolder = None, as_json: Json = False) -> None:
+    """Say where other programs can look on at the run that goes on, and how many messages they missed."""
+    with reported(as_json) as data:
+        from .queue_client import current_run, run_status
+
+        found = run_status(run or current_run(queue))
+        if as_json:
+            print_json(data, taps=found.taps, dropped=found.taps_dropped)
+        for kind, count in () if as_json else found.taps_dropped.items():
+            typer.echo(f"{kind}: {count} not shown, they came too fast", err=True)
+        if not as_json:
+            typer.echo(found.taps or "none: taps.listen is not set", file=data)
 
 
 def _say(data: TextIO, as_json: bool, said: str) -> None:
@@ -170,4 +183,4 @@ def _say(data: TextIO, as_json: bool, said: str) -> None:
         typer.echo(said, file=data)
 
 
-COMMANDS = (serve, submit, status, watch, pause, resume, stop, hold, skip, workers)
+COMMANDS = (serve, submit, status, watch, pause, resume, stop, hold, skip, workers, taps)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from sparse_actors.errors import ConfigError
-from sparse_actors.learn import model_part
+from sparse_actors.plugins import model_part
 
 TRAINING = "sparse_actors.models.training:train_spectra"
 

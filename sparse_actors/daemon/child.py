@@ -23,6 +23,7 @@ from sparse_actors.run_requests import Stop
 from .run_queue import Entry
 
 MAX_RESULT_BYTES = 4_000_000
+MAX_WORDS, MAX_WORDS_BYTES = 200, 4000
 # It waits for the word to go: should the daemon die before it has written down which process this is,
 # the word never comes, and no run is made that nobody knows of.
 _START = (
@@ -44,12 +45,21 @@ class Child:
         Of the run.
     papers
         Folder of the entry, with `result.json` and `output.txt`.
+    said_before
+        How many bytes of `output.txt` are of earlier processes.
     """
 
-    def __init__(self, process: psutil.Process | psutil.Popen | None, folder: Path, papers: Path) -> None:
+    def __init__(
+        self,
+        process: psutil.Process | psutil.Popen | None,
+        folder: Path,
+        papers: Path,
+        said_before: int = 0,
+    ) -> None:
         self._process = process
         self._folder = folder
         self._papers = papers
+        self._said_before = said_before
 
     @classmethod
     def start(cls, entry: Entry, papers: Path, known: Callable[[int, float], None]) -> Child:
@@ -66,8 +76,10 @@ class Child:
 
         Raises
         ------
-        OSError
+        ControlError
             No process can be started, or the working directory is gone.
+        OSError
+            The disk took no note of it; no process is left.
         """
         papers.mkdir(exist_ok=True)
         config = papers / "config.toml"
@@ -79,6 +91,7 @@ class Child:
             arguments += ["--set", override]
         command = [sys.executable, "-P", "-c", _START, *arguments]
         with (papers / "result.json").open("wb") as result, (papers / "output.txt").open("ab") as output:
+            said_before = output.tell()
             process = _launch(command, entry.cwd, result, output)
         try:
             known(process.pid, process.create_time())
@@ -89,7 +102,7 @@ class Child:
             process.wait()
             process.stdin.close()
             raise
-        return cls(process, folder, papers)
+        return cls(process, folder, papers, said_before)
 
     @classmethod
     def adopt(cls, entry: Entry, papers: Path) -> Child:
@@ -143,6 +156,17 @@ class Child:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def last_words(self) -> str:
+        """Return the last line that the process wrote on the way, shortened; empty if there is none."""
+        try:
+            with (self._papers / "output.txt").open("rb") as output:
+                output.seek(0, os.SEEK_END)
+                output.seek(max(self._said_before, output.tell() - MAX_WORDS_BYTES))
+                lines = output.read().decode(errors="replace").split("\n")
+        except OSError:
+            return ""
+        return next((line.strip()[:MAX_WORDS] for line in reversed(lines) if line.strip()), "")
+
     def _signal(self) -> None:
         if self._process is None:
             return
@@ -157,6 +181,8 @@ def _launch(command: list[str], cwd: str, stdout: IO[bytes], stderr: IO[bytes]) 
     # What the submitter's environment says is among the overrides.
     environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
     # Ctrl-C in the terminal is for the daemon alone, which then ends its run in order.
-    return psutil.Popen(
-        command, cwd=cwd, env=environment, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, **own_group()
-    )
+    options: dict[str, Any] = {"cwd": cwd, "env": environment, **own_group()}
+    try:
+        return psutil.Popen(command, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, **options)
+    except OSError as error:
+        raise ControlError(f"could not be started: {error}") from None

@@ -28,6 +28,8 @@ from .run_queue import Entry, RunQueue
 from .verdict import verdict
 
 POLL_S = 0.1
+DISK_S = 5.0
+"""After so long a disk that refused is tried again."""
 KILL_AT = 3
 """This signal ends the process of the run, whatever it does."""
 
@@ -85,9 +87,8 @@ class Daemon:
             self._signals.listen(lambda name, count: self._wake.set())
             self._control = stack.enter_context(Control(self._folder, REQUESTS, self._answer))
             stack.callback(self._signals.listen, None)
-            self._adopt()
             self._say(f"serving {self._folder} (process {os.getpid()})")
-            while self._turn():
+            while self._tried_turn():
                 self._wake.wait(POLL_S)
                 self._wake.clear()
             return self._signals
@@ -100,13 +101,22 @@ class Daemon:
             who = f", process {address.pid}" if address else ""
             raise ControlError(f"a daemon serves {self._folder} already{who}") from None
 
-    def _adopt(self) -> None:
-        """Take up the run that an earlier daemon left."""
-        for entry in self._queue.entries:
-            if entry.state == "running":
-                self._running, self._child = entry, Child.adopt(entry, self._papers(entry))
-                goes_on = "goes on" if self._child.is_alive else "broke off"
-                self._tell(entry, f"{goes_on} since an earlier daemon died")
+    def _adopt(self, entry: Entry) -> None:
+        """Take up a run that an earlier daemon left, or of which the disk took no note."""
+        self._running, self._child = entry, Child.adopt(entry, self._papers(entry))
+        self._is_skipped, self._wanted, self._told = False, self._signals.count, 0
+        self._tell(
+            entry, f"{'goes on' if self._child.is_alive else 'broke off'} since an earlier daemon died"
+        )
+
+    def _tried_turn(self) -> bool:
+        """Do a turn; a disk that refuses ends neither the daemon nor a run."""
+        try:
+            return self._turn()
+        except OSError as error:
+            self._say(f"the queue cannot be written, trying again: {error}")
+            self._wake.wait(DISK_S)
+            return True
 
     def _turn(self) -> bool:
         """Do what there is to do; False when the daemon is over."""
@@ -117,6 +127,9 @@ class Daemon:
                     self._pass_on_stop(self._child, self._running)
                 else:
                     self._ended(self._child, self._running)
+                return True
+            if (left := next((e for e in self._queue.entries if e.state == "running"), None)) is not None:
+                self._adopt(left)
                 return True
             if self._signals.count:
                 return False
@@ -153,15 +166,20 @@ class Daemon:
 
         try:
             self._child = Child.start(entry, self._papers(entry), known)
-        except OSError as error:
-            self._running = None
-            self._tell(self._queue.end(entry, "failed", f"could not be started: {error}"), "failed")
+        except ControlError as error:
+            entry = self._queue.end(entry, "failed", str(error))
+            self._tell(entry, f"failed: {error}")
+            self._on_given_up(entry)
             return
         self._tell(entry, f"{'begins' if is_new else 'goes on'} in {folder}")
 
     def _ended(self, child: Child, entry: Entry) -> None:
-        self._child = self._running = None
-        found = verdict(child.exit_code, child.result(), was_stopped=self._told > 0)
+        found = verdict(
+            child.exit_code,
+            child.result(),
+            was_stopped=self._told > 0,
+            last_words=child.last_words(),
+        )
         match found.end:
             case "stopped" if self._is_skipped:
                 entry = self._queue.end(entry, "skipped", found.reason)
@@ -177,6 +195,7 @@ class Daemon:
                 entry = self._queue.broke_off(entry, found.reason, _recorded(Path(entry.folder)))
             case end:
                 entry = self._queue.end(entry, end, found.reason)
+        self._child = self._running = None
         self._wanted = self._told = 0
         self._tell(entry, f"{entry.state}: {entry.reason}".rstrip(": "))
         if entry.state == "failed":

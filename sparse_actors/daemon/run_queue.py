@@ -114,11 +114,11 @@ class RunQueue:
         if sum(not other.is_over for other in self.entries) >= MAX_WAITING:
             raise ControlError(f"the queue is full: {MAX_WAITING} runs")
         added = replace(entry, number=self._next_number)
-        self._next_number += 1
+        entries = list(self.entries)
         # In front of those that wait, not of the one that goes on or was begun.
-        place = next((i for i, e in enumerate(self.entries) if e.state == "waiting" and not e.folder), None)
-        self.entries.insert(len(self.entries) if place is None or not at_front else place, added)
-        self._save()
+        place = next((i for i, e in enumerate(entries) if e.state == "waiting" and not e.folder), None)
+        entries.insert(len(entries) if place is None or not at_front else place, added)
+        self._save(entries, self.is_held, self._next_number + 1)
         return added
 
     def of(self, number: int) -> Entry:
@@ -131,8 +131,7 @@ class RunQueue:
     def hold(self, is_held: bool) -> None:
         """Begin no further run, or go on."""
         if is_held != self.is_held:
-            self.is_held = is_held
-            self._save()
+            self._save(self.entries, is_held, self._next_number)
 
     def next(self) -> Entry | None:
         """Return the run to begin or take up now."""
@@ -147,11 +146,11 @@ class RunQueue:
     def change(self, entry: Entry, **changes: object) -> Entry:
         """Change a run, on disk when this returns."""
         changed: Entry = dataclasses.replace(entry, **changes)  # type: ignore[arg-type]
-        self.entries[self.entries.index(self.of(entry.number))] = changed
-        over = [e for e in self.entries if e.is_over]
-        for old in sorted(over, key=lambda e: e.ended_s)[: max(0, len(over) - KEPT)]:
-            self.entries.remove(old)
-        self._save()
+        entries = [changed if other.number == entry.number else other for other in self.entries]
+        over = sorted((e for e in entries if e.is_over), key=lambda e: e.ended_s)
+        for old in over[: max(0, len(over) - KEPT)]:
+            entries.remove(old)
+        self._save(entries, self.is_held, self._next_number)
         return changed
 
     def end(self, entry: Entry, state: State, reason: str) -> Entry:
@@ -180,10 +179,10 @@ class RunQueue:
         self._not_before_s.pop(entry.number, None)
         return self.change(entry, state="waiting", reason="resumed", tries=0, ended_s=0.0)
 
-    def _save(self) -> None:
-        saved = _Saved(
-            format=FORMAT, next_number=self._next_number, is_held=self.is_held, entries=tuple(self.entries)
-        )
+    def _save(self, entries: list[Entry], is_held: bool, next_number: int) -> None:
+        """Make a change, first on disk: if that raises OSError nothing is changed."""
+        saved = _Saved(format=FORMAT, next_number=next_number, is_held=is_held, entries=tuple(entries))
         temporary = self.folder / f"{FILE_NAME}.tmp"
         temporary.write_bytes(msgspec.json.encode(saved))
         disk.publish(temporary, self.folder / FILE_NAME)
+        self.entries, self.is_held, self._next_number = entries, is_held, next_number

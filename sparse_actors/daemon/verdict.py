@@ -21,7 +21,9 @@ class Verdict:
     reason: str
 
 
-def verdict(exit_code: int | None, result: Mapping[str, Any], *, was_stopped: bool) -> Verdict:
+def verdict(
+    exit_code: int | None, result: Mapping[str, Any], *, was_stopped: bool, last_words: str = ""
+) -> Verdict:
     """Judge a run by what it left.
 
     Parameters
@@ -32,6 +34,8 @@ def verdict(exit_code: int | None, result: Mapping[str, Any], *, was_stopped: bo
         What it printed at its end; empty if it came to none.
     was_stopped
         Whether it had been told to stop: then it did not break off.
+    last_words
+        The last that it said on the way.
     """
     problems = [str(problem) for problem in result.get("problems") or ()]
     reason = "; ".join([str(result.get("reason") or ""), *problems]).strip("; ")
@@ -51,7 +55,9 @@ def verdict(exit_code: int | None, result: Mapping[str, Any], *, was_stopped: bo
         return Verdict("in use", reason)
     if error in USELESS:
         return Verdict("failed", f"{error}: {reason}")
-    return Verdict("broke off", f"{error}: {reason}" if error else _exit_text(exit_code))
+    if error:
+        return Verdict("broke off", f"{error}: {reason}")
+    return Verdict("broke off", f"{_exit_text(exit_code)}: {last_words}".removesuffix(": "))
 
 
 def _is_incomplete(result: Mapping[str, Any]) -> bool:

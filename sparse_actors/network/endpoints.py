@@ -51,3 +51,13 @@ def check_listen(listen: str, keys: Keys | None) -> None:
     """Raise ConfigError unless a run may listen there."""
     if problem := listen_problem(listen, keys):
         raise ConfigError(f"workers.listen = {listen!r}: {problem}")
+
+
+def tap_problem(key: str, endpoint: str) -> str:
+    """Say why taps may not listen at an endpoint; empty if they may."""
+    if not listen_problem(endpoint, None):
+        return ""
+    return (
+        f"taps.{key} = {endpoint!r}: expected a loopback address such as 'tcp://127.0.0.1:7742'. "
+        "Taps on other computers reach it through a tunnel (ssh -L)"
+    )

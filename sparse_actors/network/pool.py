@@ -57,6 +57,8 @@ class WorkerPool:
         Name or "module:Class" of the detector, and its options; empty for none.
     classifier, classifier_options
         Likewise of the classifier of spectra.
+    classifier_files
+        SHA-256 of the files that these options must name, by their keys; see `map_files`.
     deadline_s
         Longest time for one job, from when a worker takes it.
     local_workers
@@ -99,6 +101,7 @@ class WorkerPool:
         deadline_s: float,
         classifier: str = "",
         classifier_options: Mapping[str, Any] | None = None,
+        classifier_files: Mapping[str, str] | None = None,
         local_workers: int,
         listen: str = "",
         token: str = "",
@@ -123,6 +126,7 @@ class WorkerPool:
             session=secrets.token_hex(8),
             code=_code("detector", detector, options)
             | _code("classifier", classifier, classifier_options or {}),
+            classifier_files=dict(classifier_files or {}),
         )
         try:
             wire.decode(wire.encode(welcome))

@@ -12,6 +12,7 @@ from sparse_actors import plugins
 from sparse_actors.contracts.classifier import SpectrumClassifier
 from sparse_actors.contracts.detector import Detector, Pois, checked_pois
 from sparse_actors.errors import ClassifierError, DetectorError
+from sparse_actors.map_files import OPTIONS, changed, option_files
 from sparse_actors.messages import (
     ClassificationReturned,
     ClassifySpectra,
@@ -48,6 +49,9 @@ class Skills:
             self._detector = _built("detector", welcome.detector, welcome.options)
             _warm_up(self._detector)
         if welcome.classifier:
+            before = {k: v for k, v in welcome.classifier_files.items() if k.startswith(OPTIONS)}
+            if problems := changed(before, option_files(welcome.classifier_options, OPTIONS)):
+                raise LoadError("; ".join(problems))
             self._classifier = _built("classifier", welcome.classifier, welcome.classifier_options)
             self.phases = tuple(self._classifier.phases)
 

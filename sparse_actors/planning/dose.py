@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_actors.dose import DoseMap, dose_map, scan_dose_e_per_nm2
-from sparse_actors.geometry import PartitionId, PixelBox, TileIndex, bounding_box
+from sparse_actors.geometry import PartitionId, PixelBox, TileIndex, bounding_box, full_frame
 from sparse_actors.messages import (
     ExposureStarted,
+    MapField,
     Message,
     RegionsPlanned,
     RunStarted,
@@ -22,14 +23,12 @@ from sparse_actors.messages import (
 )
 
 from . import mask_cover
+from .spot_dose import ROUNDING, SpotDoses, highest
 from .survey_plan import SurveyPlan
-
-ROUNDING = 1 + 1e-5
-"""Maps are float32."""
 
 
 class DoseBook:
-    """The exposures of a survey, begun and planned, and the limit of `plan.max_dose_e_per_nm2`.
+    """The exposures of a run, begun and planned, and the limit of `plan.max_dose_e_per_nm2`.
 
     An order to expose counts as an exposure, because nobody can tell afterwards whether the beam ran.
 
@@ -49,6 +48,7 @@ class DoseBook:
         self._session = 0
         self._exposures: defaultdict[ScanId, set[tuple[int, int]]] = defaultdict(set)
         self._planned: defaultdict[TileIndex, dict[PartitionId, tuple[Scan, ...]]] = defaultdict(dict)
+        self._spots = SpotDoses(plan)
         for fact in history:
             self.learn(fact)
 
@@ -56,6 +56,7 @@ class DoseBook:
         """Take in one message; one that comes twice counts once."""
         if self._limit is None:
             return
+        self._spots.learn(message)
         match message:
             case RunStarted(session=session):
                 self._session = session
@@ -112,6 +113,15 @@ class DoseBook:
         allowed, left_out = is_wanted & ~is_full, is_wanted & is_full
         return disjoint_boxes(allowed, box), disjoint_boxes(left_out, box)
 
+    def on_field(self, field: MapField) -> DoseMap | None:
+        """Return what scans left on each point of a field, the highest of its pixels; None: no limit."""
+        if self._limit is None:
+            return None
+        columns, rows = field.grid_px
+        frame = full_frame(self._plan.analysis.size_px)
+        scanned = self._scanned(frame, field.id.tile, at_least=0)
+        return highest(scanned, (rows, columns))[field.box.slices]
+
     def _fits(self, box: PixelBox, dose: DoseMap, scans: Iterable[Scan]) -> bool:
         more = dose_map(
             box,
@@ -125,7 +135,16 @@ class DoseBook:
     def _map(
         self, box: PixelBox, tile: TileIndex, at_least: int, without: PartitionId | None = None
     ) -> DoseMap:
-        """Return the dose of a box, every scan of the tile counted `at_least` so often."""
+        """Return the dose of a box, spectra and every scan of the tile, each scan `at_least` so often."""
+        dose = self._scanned(box, tile, at_least, without)
+        if self._spots.has_any(tile):
+            width, height = self._plan.analysis.size_px
+            dose += highest(self._spots.on_map(tile), (height, width))[box.slices]
+        return dose
+
+    def _scanned(
+        self, box: PixelBox, tile: TileIndex, at_least: int, without: PartitionId | None = None
+    ) -> DoseMap:
         exposures = [
             (scan, max(at_least, len(self._exposures.get(scan.id, ()))))
             for scan in self._scans(tile)

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import Literal
 
+from sparse_actors.dose import DoseMap
 from sparse_actors.geometry import TileIndex
 from sparse_actors.imaging import ScanTiming
-from sparse_actors.messages import Message, MicroscopePrepared, Scan, ScanArea, ScanId, TimingLearned
+from sparse_actors.messages import (
+    MapField,
+    Message,
+    MicroscopePrepared,
+    Scan,
+    ScanArea,
+    ScanId,
+    TimingLearned,
+)
 from sparse_actors.planning.dose import DoseBook
 from sparse_actors.planning.scan_order import next_step
 from sparse_actors.planning.survey_plan import SurveyPlan
@@ -78,6 +87,10 @@ class Exposures:
     def is_allowed(self, scan: Scan) -> bool:
         """Whether the limit of the dose allows one more exposure."""
         return self._doses.allows(scan)
+
+    def on_field(self, field: MapField) -> DoseMap | None:
+        """Return what scans left on each point of a field; None: no limit asks for it."""
+        return self._doses.on_field(field)
 
     def order(self, scan: Scan) -> ScanArea:
         """Return the order to make a scan."""

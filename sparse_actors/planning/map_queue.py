@@ -36,6 +36,7 @@ class MapQueue:
         self._plan = plan
         self._state = state
         self._mapped: set[FieldId] = set()
+        self._unclassified: dict[FieldId, int] = {}
         self._failures: Counter[FieldId] = Counter()
         self._spent_s: dict[tuple[FieldId, int], float] = {}
         self._fields: tuple[MapField, ...] | None = None
@@ -43,14 +44,18 @@ class MapQueue:
     def learn(self, fact: Message) -> None:
         """Take in one fact; a fact learnt twice changes nothing."""
         match fact:
-            case FieldMapped(field=field, is_complete=True):
+            case FieldMapped(field=field, is_complete=True, unclassified=unclassified):
                 self._mapped.add(field.id)
+                self._unclassified[field.id] = unclassified
             case FieldMapped(field=field):
                 self._failures[field.id] += 1
             case SpectraRecorded(field=field_id, batch=batch):
                 self._spent_s[field_id, batch] = fact.finished_s - fact.started_s
             case RunStarted():
-                self._failures.clear()  # tried again in a new session
+                # Tried again in a new session.
+                self._failures.clear()
+                self._mapped -= {field_id for field_id, points in self._unclassified.items() if points}
+                self._unclassified.clear()
             case RegionsPlanned():
                 self._fields = None
             case _:
@@ -65,6 +70,11 @@ class MapQueue:
     def given_up(self) -> int:
         """Number of fields whose map was cut short in this session and not taken up again."""
         return len(self._given_up)
+
+    @property
+    def unclassified(self) -> int:
+        """Number of measured points of finished maps that no classifier took."""
+        return sum(self._unclassified.values())
 
     def next(self) -> MapField | None:
         """Return the field to be mapped, None if there is no more; the survey must be finished."""

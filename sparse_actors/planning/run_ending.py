@@ -28,4 +28,5 @@ def what_is_missing(state: SurveyState, maps: MapQueue) -> str:
     """Say what a run that came to its end lacks; nothing if it is whole."""
     scans = f"{len(state.missed)} scans are missing" if state.missed else ""
     fields = f"{maps.given_up} maps are not finished" if maps.given_up else ""
-    return ", ".join(filter(None, (scans, fields)))
+    points = f"{maps.unclassified} points were not classified" if maps.unclassified else ""
+    return ", ".join(filter(None, (scans, fields, points)))

@@ -17,6 +17,7 @@ from sparse_actors.messages import (
     SkipTile,
     TileSkipped,
 )
+from sparse_actors.planning.audit import AUDIT
 from sparse_actors.planning.map_queue import MapQueue
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
@@ -107,6 +108,8 @@ class RunOrders:
             case SkipTile(reason=reason):
                 return self._skip_problem(order) or _text_problem("reason", reason)
             case ProposeRegions(source=source):
+                if source == AUDIT:
+                    return f"source {AUDIT!r} is what the run itself draws at random: give another"
                 return self._proposal_problem(order) or _text_problem("source", source)
 
     def _skip_problem(self, order: SkipTile) -> str:

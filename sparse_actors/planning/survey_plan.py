@@ -9,6 +9,7 @@ from typing import Literal
 from sparse_actors.geometry import Panorama, PartitionId, PixelBox, TileIndex, TileOrder, partition_boxes
 from sparse_actors.imaging import Imaging, ScanTiming
 from sparse_actors.messages import MicroscopePrepared, MoveToTile, PrepareMicroscope, Scan, ScanId
+from sparse_actors.planning.audit import AuditPlan
 from sparse_actors.planning.seams import Seam, seams
 
 Merging = Literal["mask", "bounding_box", "greedy"]
@@ -59,7 +60,7 @@ class SurveyPlan:
     rescan_when_detection_fails: bool = True
     scan_attempts: int = 3
     seed: int = 0
-    """Of the search for better mergings."""
+    """Of the search for better mergings, and of the windows of the audit."""
     in_flight_bytes: int = 512_000_000
     beam_current_pa: float | None = None
     max_dose_e_per_nm2: float | None = None
@@ -68,6 +69,8 @@ class SurveyPlan:
     """Only so many tiles, in scan order."""
     fields: FieldsPlan | None = None
     """Where maps are made; None: nowhere."""
+    audit: AuditPlan | None = None
+    """How many windows that nobody proposed are scanned as well; None: none."""
 
     @cached_property
     def scale(self) -> int:
@@ -128,6 +131,9 @@ class SurveyPlan:
             return [f"the run holds {recorded} pixels and {microscope.name} now gives {given}"]
         if self.fields is not None and not can.spectra:
             return [f"[eds] is set and {microscope.name} gives no spectra: leave it out"]
+        least = can.limits.min_region_px
+        if self.audit is not None and self.audit.least_px(self.analysis.size_px) < least:
+            return [f"audit.size_px: {microscope.name} scans no less than {least} x {least} pixels"]
         return [
             f"{key} is set and {microscope.name} cannot set it: leave it out"
             for key, value, is_possible in (

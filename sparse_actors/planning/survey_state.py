@@ -26,6 +26,7 @@ from sparse_actors.messages import (
     TileFinished,
     TileSkipped,
 )
+from sparse_actors.planning.audit import AUDIT, covered_by
 from sparse_actors.planning.survey_plan import SurveyPlan
 
 
@@ -185,8 +186,31 @@ class SurveyState:
     def is_scanned(self, tile: TileIndex) -> bool:
         """Whether the microscope has nothing more to do on a tile."""
         return tile in self.finished or not (
-            self.fast_left(tile) or self.undetected(tile) or self.regions_left(tile) or self.unplanned(tile)
+            self.fast_left(tile)
+            or self.undetected(tile)
+            or self.regions_left(tile)
+            or self.unplanned(tile)
+            or self._awaits_audit(tile)
         )
+
+    def _awaits_audit(self, tile: TileIndex) -> bool:
+        if self.plan.audit is None or tile in self.skipped:
+            return False
+        return all(proposed.source != AUDIT for proposed in self.proposals.get(tile, {}).values())
+
+    def audit_due(self, tile: TileIndex) -> RegionsProposed | None:
+        """Return the windows of a tile's audit once all else of it is planned; None before, and after."""
+        audit, field_px = self.plan.audit, self.plan.analysis.size_px
+        if audit is None or not self._awaits_audit(tile):
+            return None
+        if self.fast_left(tile) or self.undetected(tile) or self.unplanned(tile):
+            return None
+        parts = self.parts(tile)
+        regions = [scan for part in parts for scan in self.regions.get(part, ())]
+        covered = covered_by((box for scan in regions for box in scan.mask_boxes or (scan.box,)), field_px)
+        windows, _ = audit.drawn(covered, tile, self.plan.seed)
+        boxes = audit.exposures(windows, field_px)
+        return RegionsProposed(partition=PartitionId(tile, len(parts)), boxes=boxes, source=AUDIT)
 
     def tiles_left(self) -> Iterator[TileIndex]:
         """Yield the tiles to go to, in order; at last back to those of which only proposals are left."""

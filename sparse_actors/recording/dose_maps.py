@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import lil_array
 
 from sparse_actors.dose import DoseMap, dose_map, scan_dose_e_per_nm2
 from sparse_actors.geometry import PixelBox, TileIndex, full_frame
@@ -23,7 +28,9 @@ def beam_current_pa(record: RunRecord) -> float | None:
 def tile_dose(record: RunRecord, tile: TileIndex) -> DoseMap:
     """Return the dose of every exposure of a tile on the analysis grid, (rows, columns).
 
-    Exposures of neighbouring tiles where they overlap are not in it; they are in `dose_overview`.
+    What a spectrum leaves is spread over the footprint of its point on the map grid; where that is finer
+    than the analysis grid, a pixel has the mean of its points. Exposures of neighbouring tiles where they
+    overlap are not in it; they are in `dose_overview`.
 
     Raises
     ------
@@ -37,7 +44,12 @@ def tile_dose(record: RunRecord, tile: TileIndex) -> DoseMap:
     exposures = [
         (scan, record.exposures[scan.id]) for scan in record.scans.values() if scan.id.partition.tile == tile
     ]
-    return dose_map(full_frame(grid_px), grid_px, _field_nm(record), current_pa, exposures)
+    dose = dose_map(full_frame(grid_px), grid_px, _field_nm(record), current_pa, exposures)
+    if (spots := _spots(record, tile)) is not None:
+        down = _spread(0, grid_px[1], len(spots), grid_px[1], 1)
+        across = _spread(0, grid_px[0], spots.shape[1], grid_px[0], 1)
+        dose += (down @ spots @ across.T).astype(np.float32)
+    return dose
 
 
 def dose_overview(record: RunRecord, factor: int) -> DoseMap:
@@ -66,31 +78,45 @@ def dose_overview(record: RunRecord, factor: int) -> DoseMap:
             left, in_columns = _shares(placed.left, placed.right, factor)
             place = slice(top, top + len(in_rows)), slice(left, left + len(in_columns))
             overview[place] += np.float32(deposited) * np.outer(in_rows, in_columns)
-    eds = record.config.get("eds")
-    if eds is not None:
-        _add_spectra(overview, record, mosaic, factor, eds["grid_px"][0], current_pa)
+    for tile in dict.fromkeys(batch.field.tile for batch in record.maps.started):
+        if (spots := _spots(record, tile)) is not None:
+            placed = mosaic.place(tile, full_frame(grid_px))
+            down = _spread(placed.top, placed.height, len(spots), rows, factor)
+            across = _spread(placed.left, placed.width, spots.shape[1], columns, factor)
+            overview += (down @ spots @ across.T).astype(np.float32)
     return overview
 
 
-def _add_spectra(
-    overview: DoseMap, record: RunRecord, mosaic: Mosaic, factor: int, columns: int, current_pa: float
-) -> None:
-    """Add what spectra deposited, each on the footprint of its point on the map grid."""
-    grid_px, field_nm = _grid_px(record), _field_nm(record)
-    pitch_nm = field_nm / columns
-    for batch in record.maps.started:
-        for (x, y), live_s in zip(batch.points_px.tolist(), batch.live_time_s.tolist(), strict=True):
-            left, right = x * grid_px[0] // columns, max(1, (x + 1) * grid_px[0] // columns)
-            top, bottom = y * grid_px[0] // columns, max(1, (y + 1) * grid_px[0] // columns)
-            part = PixelBox(left, top, max(1, right - left), max(1, bottom - top))
-            placed = mosaic.place(batch.field.tile, part)
-            first_row, in_rows = _shares(placed.top, placed.bottom, factor)
-            first_column, in_columns = _shares(placed.left, placed.right, factor)
-            rows = slice(first_row, first_row + len(in_rows))
-            deposited = np.float32(dose_e_per_nm2(current_pa, live_s * 1e9, pitch_nm))
-            overview[rows, first_column : first_column + len(in_columns)] += deposited * np.outer(
-                in_rows, in_columns
-            )
+def _spots(record: RunRecord, tile: TileIndex) -> DoseMap | None:
+    """Return what spectra left on the map grid of a tile, (rows, columns); None: there are none."""
+    eds, current_pa = record.config.get("eds"), beam_current_pa(record)
+    maps = record.maps
+    of_tile = [(b, s) for b, s in zip(maps.started, maps.exposed_s, strict=True) if b.field.tile == tile]
+    if eds is None or current_pa is None or not of_tile:
+        return None
+    columns, rows = eds["grid_px"]
+    dose = np.zeros((rows, columns))
+    for batch, exposed_s in of_tile:
+        x, y = batch.points_px.T
+        seconds = exposed_s * batch.live_time_s / batch.live_time_s.sum()
+        np.add.at(dose, (y, x), dose_e_per_nm2(current_pa, 1e9, _field_nm(record) / columns) * seconds)
+    return dose.astype(np.float32)
+
+
+def _spread(first: float, width: float, points: int, cells: int, factor: int) -> Any:
+    """Return which share of each cell of `factor` px each map point covers, (cells, points).
+
+    Parameters
+    ----------
+    first, width
+        Where the row of points begins, and how wide it is, px.
+    """
+    edges = first + width * np.arange(points + 1) / points
+    share = lil_array((cells, points))
+    for point, (begin, end) in enumerate(pairwise(edges)):
+        for cell in range(int(begin // factor), min(cells, math.ceil(end / factor))):
+            share[cell, point] = (min(end, (cell + 1) * factor) - max(begin, cell * factor)) / factor
+    return share.tocsr()
 
 
 def _shares(first: int, end: int, factor: int) -> tuple[int, NDArray[np.float32]]:

@@ -38,12 +38,13 @@ def write_maps(entry: Any, maps: MapRecord, tile_fov_um: float, beam_kev: float 
     group.create_dataset("phases", data=list(maps.phases) or ["unknown"], dtype=h5py.string_dtype())
     for mapped in maps.mapped.values():
         if len(mapped.labels):
-            _write_map(group, mapped, tile_fov_um / mapped.field.grid_px[0])
+            left_out = len(maps.left_out.get(mapped.field.id, ()))
+            _write_map(group, mapped, tile_fov_um / mapped.field.grid_px[0], left_out)
     if beam_kev is not None:
         group.create_dataset("beam_energy", data=beam_kev).attrs["units"] = "keV"
 
 
-def _write_map(group: Any, mapped: FieldMapped, pitch_um: float) -> None:
+def _write_map(group: Any, mapped: FieldMapped, pitch_um: float, left_out: int) -> None:
     field = mapped.field
     data = group.create_group(str(field.id))
     rows, columns = field.shape
@@ -59,6 +60,8 @@ def _write_map(group: Any, mapped: FieldMapped, pitch_um: float) -> None:
         reason=mapped.reason,
         distortion=mapped.distortion,
         distortion_95=np.array(mapped.distortion_range),
+        points_unclassified=mapped.unclassified,
+        points_left_out=left_out,
     )
     data["title"] = f"phases of {field.id}"
     for name, image, units in (
@@ -116,14 +119,16 @@ def _spectrum_image(
     spectra = hyperspy_signal(experiments, f"{name}_spectra", signal_type="EDS_SEM")
     spectra["data"] = h5py.ExternalLink("data/spectra.h5", f"/{name}/counts")
     _space(spectra, mapped, pitch_um, navigate=True)
+    scale_kev = float(packed.attrs["energy_scale_keV"])
     hyperspy_axis(
         spectra,
         2,
         "Energy",
         packed["counts"].shape[2],
-        float(packed.attrs["energy_scale_keV"]),
+        scale_kev,
         "keV",
-        offset=float(packed.attrs["energy_offset_keV"]),
+        # Of the middle of the first channel, as HyperSpy counts; an EnergyAxis begins at its lower edge.
+        offset=float(packed.attrs["energy_offset_keV"]) + scale_kev / 2,
         is_binned=True,
     )
     sem = spectra["metadata"].create_group("Acquisition_instrument/SEM")

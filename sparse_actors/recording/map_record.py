@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.errors import JournalError
 from sparse_actors.messages import (
+    NOT_KNOWN,
     FieldId,
     FieldMapped,
     Message,
+    MicroscopePrepared,
     PhaseNamed,
     PhaseProposed,
     SpectraClassified,
     SpectraRecorded,
+    SpotsSpared,
     SpotsStarted,
     WorkerJoined,
 )
@@ -39,6 +42,11 @@ class MapRecord:
     """Names; label 1 is the first."""
     started: list[SpotsStarted] = field(default_factory=list)
     """Every batch that the beam set out for."""
+    left_out: dict[FieldId, set[tuple[int, int]]] = field(default_factory=dict)
+    """Points of a field, x and y, that got no (further) spectrum for the limit of dose."""
+    _settling_s: float = 0.0
+    exposed_s: list[float] = field(default_factory=list)
+    """Of each batch that was started: how long the beam exposed, as far as is known."""
 
     def take(self, message: Message) -> None:
         """Take in one message of the journal."""
@@ -49,16 +57,30 @@ class MapRecord:
                 self._name(label, f"found, {label}")
             case PhaseNamed(label=label, name=name):
                 self._name(label, name)
-            case SpotsStarted():
+            case MicroscopePrepared(capabilities=can):
+                self._settling_s = can.limits.spectrum_overhead_s
+            case SpotsStarted(live_time_s=live_time_s):
                 self.started.append(message)
+                self.exposed_s.append(float((live_time_s + self._settling_s).sum()))
+            case SpotsSpared(field=field_id, points_px=points_px, labels=labels):
+                left_out = points_px[labels == NOT_KNOWN].tolist()
+                self.left_out.setdefault(field_id, set()).update((x, y) for x, y in left_out)
             case SpectraRecorded(field=field_id, batch=batch):
                 self.batches[field_id, batch] = message
+                self._timed(message)
             case SpectraClassified(field=field_id, batch=batch):
                 self.classified[field_id, batch] = message
             case FieldMapped(field=map_field):
                 self.mapped[map_field.id] = message
             case _:
                 pass
+
+    def _timed(self, recorded: SpectraRecorded) -> None:
+        """Take what a batch took for how long it exposed, unless it was expected to take longer."""
+        for n in range(len(self.started) - 1, -1, -1):
+            if self.started[n].started_s == recorded.started_s:
+                self.exposed_s[n] = max(self.exposed_s[n], recorded.finished_s - recorded.started_s)
+                return
 
     def readable(self) -> tuple[dict[FieldId, list[SpectraRecorded]], list[str]]:
         """Return the batches of each field whose spectra are as recorded, and what is wrong with the rest."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,14 @@ from .slabs import DAMAGE, create, room
 ROWS = 1024
 """Spectra in a slab; a batch never lies in two."""
 
+_SLAB = "-spectra"
+
 _POINT = np.dtype([("x_px", "<i8"), ("y_px", "<i8"), ("live_time_s", "<f8")])
+
+
+def is_spectra_slab(name: str) -> bool:
+    """Whether a slab of this name is one of spectra."""
+    return re.fullmatch(rf".+{_SLAB}\d{{4,}}", name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,7 @@ class SpectraStore:
         except JournalError:
             slab = None  # gone, or packed: what is new goes into a new one
         if slab is None or (slab.dtype, slab.axis) != (dtype, measured.axis) or first + n > slab.rows:
-            name, first = f"{measured.field}-spectra{number + 1:04d}", 0
+            name, first = f"{measured.field}{_SLAB}{number + 1:04d}", 0
             slab = self._create(name, measured, max(ROWS, n))
         counts = np.ascontiguousarray(measured.counts, dtype=dtype)
         points = np.empty(n, _POINT)

@@ -11,6 +11,7 @@ from .packed import PackedFile
 from .packed_spectra import PackedSpectra
 from .run_record import RunRecord
 from .slabs import Slab
+from .spectra import is_spectra_slab
 from .store import check_pixels
 
 
@@ -93,6 +94,11 @@ def _check_slabs(record: RunRecord, report: VerifyReport) -> None:
     spectra = {recorded.slab for recorded in record.maps.batches.values()}
     for path in sorted(data.glob("*.h5")):
         if path.name in packed or path.stem in spectra:
+            continue
+        if is_spectra_slab(path.stem):
+            report.warnings.append(
+                f"slab {path.name} has room for spectra and none in the journal; a resumed run makes it anew"
+            )
             continue
         try:
             slab = Slab(path)

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_actors.contracts.classifier import FITS_NONE
 from sparse_actors.geometry import PixelBox, TileIndex
-from sparse_actors.scan import FieldId, MapField
+from sparse_actors.scan import NOT_KNOWN, FieldId, MapField
 
 from .beam_path import beam_path
 from .field_sampler import FieldSampler
 from .map_plan import MapPlan
 from .reconstruction import reconstruct
-from .stopping import Distortion, estimate, evidence, is_audit
+from .stopping import Distortion, Evidence, estimate, evidence, is_audit, least_points
 
 SURE = 0.99
 """A point whose label is less certain than this asks for more time at the next."""
@@ -40,8 +41,6 @@ class Batch:
     """(n, 2): x, y on the map grid of the whole field of view."""
     live_time_s: NDArray[np.float64]
     """(n,)"""
-    is_audit: NDArray[np.bool_]
-    """(n,): drawn at random, to tell how good the map is; see `stopping`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,10 +96,10 @@ class FieldMap:
         self._live_time_s = plan.live_time_s
         self._chosen: dict[int, Batch] = {}
         self._new: deque[Batch] = deque()
-        self._answers: dict[int, tuple[NDArray[np.int64], NDArray[np.float64], float]] = {}
+        self._answers: dict[int, tuple[NDArray[np.int64], NDArray[np.float64], float, bool]] = {}
         self._told_points: list[NDArray[np.int64]] = []
         self._told_labels: list[NDArray[np.int64]] = []
-        self._audits: list[NDArray[np.bool_]] = []
+        self._drawn: list[NDArray[np.uint8]] = []
         self._wrong: list[NDArray[np.bool_]] = []
         self._judged_points = 0
         self._last_px = np.zeros(2, np.int64)
@@ -130,7 +129,13 @@ class FieldMap:
         return batches
 
     def learn(
-        self, number: int, labels: NDArray[np.int64], confidence: NDArray[np.float64], beam_s: float
+        self,
+        number: int,
+        labels: NDArray[np.int64],
+        confidence: NDArray[np.float64],
+        beam_s: float,
+        *,
+        is_classified: bool = True,
     ) -> None:
         """Take the labels of a batch; what follows from them waits until all earlier ones are known.
 
@@ -139,16 +144,23 @@ class FieldMap:
         number
             Of the batch.
         labels, confidence
-            (n,): 0 fits no phase.
+            (n,): 0 fits no phase; NOT_KNOWN where the beam did not go, and will not. The confidence of a
+            point that was measured elsewhere is not a number.
         beam_s
             What the batch cost.
+        is_classified
+            Whether a classifier saw it; else its labels tell nothing of how good the map is.
         """
         if number in self._chosen:
-            self._answers[number] = labels, confidence, beam_s
+            self._answers[number] = labels, confidence, beam_s, is_classified
         while self.told in self._answers:
             self._tell(self._chosen.pop(self.told), *self._answers.pop(self.told))
             self.told += 1
             self._choose()
+
+    def end(self, reason: str) -> None:
+        """Choose no more points."""
+        self.ended = self.ended or reason
 
     def relabel(self, numbers: NDArray[np.int64], label: int) -> None:
         """Give points a new label: they turned out to be of a phase that was not known.
@@ -169,16 +181,22 @@ class FieldMap:
             self._sampler.tell(self._local(self._told_points[part][row : row + 1]), [label])
 
     def _tell(
-        self, batch: Batch, labels: NDArray[np.int64], confidence: NDArray[np.float64], beam_s: float
+        self,
+        batch: Batch,
+        labels: NDArray[np.int64],
+        confidence: NDArray[np.float64],
+        beam_s: float,
+        is_classified: bool,
     ) -> None:
         local = self._local(batch.points_px)
+        known = labels != NOT_KNOWN
         # A point of no known phase is one more where the map is wrong.
-        self._wrong.append(labels != self._sampler.predicted(local))
-        self._audits.append(batch.is_audit)
-        self._sampler.tell(local, labels.astype(np.int32))
-        self._told_points.append(batch.points_px)
-        self._told_labels.append(labels)
-        self._points += len(labels)
+        self._wrong.append((labels != self._sampler.predicted(local))[known])
+        self._drawn.append(self._sampler.drawn(local)[known] * np.uint8(is_classified))
+        self._sampler.tell(local, np.where(known, labels, FITS_NONE).astype(np.int32))
+        self._told_points.append(batch.points_px[known])
+        self._told_labels.append(labels[known])
+        self._points += int(known.sum())
         self._spent_s += beam_s
         self._adapt_live_time(labels, confidence)
         self._judge()
@@ -202,13 +220,11 @@ class FieldMap:
         if not len(points):
             self.ended = "points"
             return
-        is_anywhere = np.arange(len(points)) >= len(points) - len(anywhere)
-        order = beam_path(points, self._last_px)
-        points, is_anywhere = points[order], is_anywhere[order]
+        points = points[beam_path(points, self._last_px)]
         self._last_px = points[-1]
         number = self.told + len(self._chosen)
         live_time_s = np.full(len(points), self._live_time_s)
-        batch = Batch(number, points + self._corner, live_time_s, is_anywhere)
+        batch = Batch(number, points + self._corner, live_time_s)
         self._chosen[number] = batch
         self._new.append(batch)
 
@@ -218,21 +234,28 @@ class FieldMap:
         if (
             wanted is None
             or self.ended
+            or self._points < least_points(wanted)
             or self._points - self._judged_points < LOOKED_AT * self.field.box.area
         ):
             return
         self._judged_points = self._points
-        if self._distortion(self._sampler.phase_map()).high <= wanted:
+        if self.distortion().high <= wanted:
             self.ended = "distortion"
 
-    def _distortion(self, phase_map: NDArray[np.int32]) -> Distortion:
-        points = self._local(_joined(self._told_points, (0, 2)))
-        audits, wrong = _joined(self._audits, (0,)), _joined(self._wrong, (0,))
-        return estimate(evidence(phase_map, points, audits.astype(bool), wrong.astype(bool)))
+    def distortion(self) -> Distortion:
+        """Estimate how much of the map is wrong; -1, and anything between 0 and 1, while nothing is known."""
+        if not any((labels > 0).any() for labels in self._told_labels):
+            return Distortion(-1.0, 0.0, 1.0)
+        return estimate(self.evidence())
+
+    def evidence(self) -> Evidence:
+        """Return what the map tells about its errors."""
+        drawn, wrong = _joined(self._drawn, (0,)).astype(np.uint8), _joined(self._wrong, (0,)).astype(bool)
+        return evidence(self._sampler.phase_map(), self.vote_share(), drawn, wrong)
 
     def _adapt_live_time(self, labels: NDArray[np.int64], confidence: NDArray[np.float64]) -> None:
         shortest_s, longest_s = self._plan.live_time_range_s
-        known = labels > 0
+        known = (labels > 0) & ~np.isnan(confidence)
         if shortest_s == longest_s or not known.any():
             return
         weight = min(1.0, known.sum() / 50)  # the share among the last hundred points or so
@@ -253,7 +276,7 @@ class FieldMap:
         """Return the map as it is now."""
         points, labels = _joined(self._told_points, (0, 2)), _joined(self._told_labels, (0,))
         best = reconstruct(self.field.shape, self._local(points), labels)
-        judged = self._distortion(best.labels) if (labels > 0).any() else Distortion(-1.0, 0.0, 1.0)
+        judged = self.distortion()
         return MapResult(
             points_px=points,
             labels=labels,
@@ -269,6 +292,10 @@ class FieldMap:
     def phase_map(self) -> NDArray[np.uint8]:
         """Return the map so far, (rows, columns): 1..L, 0 where nothing is known."""
         return self._sampler.phase_map().astype(np.uint8)
+
+    def vote_share(self) -> NDArray[np.float32]:
+        """Return how much the points near a pixel agree, (rows, columns): 0..1."""
+        return self._sampler.vote_share()
 
     def erd(self) -> NDArray[np.float32]:
         """Return the expected reduction in distortion, (rows, columns) in px; 0 where measured."""

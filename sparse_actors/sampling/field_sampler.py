@@ -14,6 +14,10 @@ from .field_points import FREE, PENDING, TOLD, TWICE, mark_told, pixels_of, poin
 from .start_points import StartKind as StartKind
 from .start_points import start_points
 
+CHOSEN, DRAWN_DISPUTED, DRAWN_AGREED = 0, 1, 2
+"""How a point was picked: for what it may find; or without regard to that, where the nearest points
+disagreed, or where they agreed."""
+
 EXPLORES_FROM = 0.05
 """Measured share of the field from which on some points explore; before, boundaries are worth more."""
 _CANDIDATES = 64
@@ -90,6 +94,7 @@ class FieldSampler:
         self._started = 0
         self._status = np.zeros(shape[0] * shape[1], np.uint8)
         self._labels = np.zeros(len(self._status), np.int32)
+        self._drawn = np.full(len(self._status), CHOSEN, np.uint8)
         self._last_px = np.zeros(2, np.int64)
         self._unpredicted = self._start[:0]
         """Points picked while nothing could be predicted for them."""
@@ -126,6 +131,7 @@ class FieldSampler:
         if self._map.points == 0:
             self._unpredicted = np.concatenate([self._unpredicted, chosen])
         else:
+            self._drawn[chosen] = np.where(self._map.dissent[chosen] > 0, DRAWN_DISPUTED, DRAWN_AGREED)
             self._map.update(chosen, self._map.values[chosen], np.ones(len(chosen), np.bool_))
         self._status[chosen] = PENDING
         self.pending += len(chosen)
@@ -162,6 +168,10 @@ class FieldSampler:
     def predicted(self, points_px: ArrayLike) -> NDArray[np.int32]:
         """Return the labels (n,) of the reconstruction at points; FITS_NONE while no label is known."""
         return self._map.values[self._pixels(points_px)].astype(np.int32)
+
+    def drawn(self, points_px: ArrayLike) -> NDArray[np.uint8]:
+        """Return how points (n,) were picked: CHOSEN, DRAWN_DISPUTED or DRAWN_AGREED."""
+        return self._drawn[self._pixels(points_px)]
 
     def phase_map(self) -> NDArray[np.int32]:
         """Return the labels (rows, columns): as told at measured points, else the reconstruction.
@@ -223,6 +233,8 @@ class FieldSampler:
             far = self._map.farthest(drawn)
             if far >= 0:
                 pixel = np.array([far])
+                # Where they disagree, the farthest pixel is no fair sample: rather in the middle of a gap.
+                self._drawn[far] = CHOSEN if self._map.dissent[far] > 0 else DRAWN_AGREED
                 self._map.update(pixel, self._map.values[pixel], np.ones(1, np.bool_))
                 explored.append(far)
         return np.array(explored, np.int64)

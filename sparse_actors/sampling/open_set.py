@@ -52,16 +52,27 @@ class OpenSet:
     phases
         How many the classifier knows.
     found
-        Label and template of the phases found in earlier fields.
+        Label and template of the phases found before these spectra were taken.
+    since
+        The same of those found later: by these spectra themselves, if they are taken in once more, or
+        in other fields. What is proposed and is like one of them gets its label.
     """
 
     def __init__(
-        self, axis: EnergyAxis, phases: int, found: Mapping[int, NDArray[np.float64]] | None = None
+        self,
+        axis: EnergyAxis,
+        phases: int,
+        found: Mapping[int, NDArray[np.float64]] | None = None,
+        since: Mapping[int, NDArray[np.float64]] | None = None,
     ) -> None:
+        found, since = found or {}, since or {}
         self._groups = NewPhases(axis, (), spread=SPREAD)
-        for label, template in (found or {}).items():
+        for label, template in found.items():
             self._groups.count_among(label, template)
-        self._last = max(phases, *(found or (0,)))
+        self._since = NewPhases(axis, ())
+        for label, template in since.items():
+            self._since.count_among(label, template)
+        self._last = max((phases, *found, *since))
         self._phases = phases
         self._sums = np.zeros((phases, axis.channels))
         self._seen = np.zeros(phases, np.int64)
@@ -101,6 +112,8 @@ class OpenSet:
             return result, new
         while (proposal := self._next()) is not None:
             label = self._groups.alike(proposal.template, ALIKE)
+            if label is None:
+                label = self._since.alike(proposal.template, ALIKE)
             if label is None:
                 if self._last == MAX_PHASES:
                     break

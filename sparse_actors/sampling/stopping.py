@@ -1,10 +1,10 @@
 """When a phase map is good enough, and how much of it is still wrong.
 
-How much is wrong is known for maps that were simulated: the number of wrong pixels scatters about what the
-length of the borders in the map and the share of measured points let expect, as a gamma distribution whose
-shape tells how much specimens differ. Every 20th point, an audit, is drawn from all unmeasured pixels
-instead of being chosen: its prediction is wrong as often as theirs, whatever the specimen, and the more
-audits there are, the more they decide.
+Wrong pixels are of two kinds. Some lie where the points near them disagree, along the borders in the map:
+how many, the votes tell. The others belong to particles that no point has hit: how many, the particles that
+were hit tell, each standing for those of its size that were missed. Simulated maps tell how both scatter, as
+gamma distributions. Points that were drawn without regard to what they might find, audits and explorers,
+check it: their predictions are wrong as often as those of the pixels that were not measured.
 """
 
 from __future__ import annotations
@@ -12,23 +12,50 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import label
 from scipy.stats import nbinom
+
+from .field_sampler import DRAWN_AGREED, DRAWN_DISPUTED
 
 AUDIT_EVERY = 20
 """Of so many points one is an audit."""
-RECENT_SHARE = 0.15
-"""The audits among so many of the last points count; what earlier ones found has been put right since."""
-PRIOR = (-2.139, 0.683, -0.394, -1.899, 1.330)
-"""Fitted by `scripts/reproduce.py stopping`: the logarithm of the expected distortion is PRIOR[0] +
-PRIOR[1] ln(border pixels / pixels) + PRIOR[2] ln(measured / pixels), that of the shape PRIOR[3] + PRIOR[4]
-(the former + 5)."""
-_SPREAD, _DRIFT = 1.5, 1.2
-"""How much more than those simulated specimens may differ, and how much more often recent audits were wrong
-than one would be now: with these the interval holds in 95 % of maps of fields that were not fitted."""
-_LEAST_LOG, _MOST_LOG = -14.0, -0.5
+
+
+class Law(NamedTuple):
+    """How many pixels of one kind are wrong in maps that look alike.
+
+    The logarithm of the expected share is constant + doubt ln(doubt / pixels) + disputed ln(disputed /
+    pixels) + unseen ln(unseen / pixels) + measured ln(measured / pixels), that of the shape of its gamma
+    distribution shape + shape_by_share (the former + 5) + shape_by_measured m + shape_by_square m^2 with m =
+    ln(measured / pixels) + 3: maps differ most when they have just begun and when they are nearly complete.
+    """
+
+    constant: float
+    doubt: float
+    disputed: float
+    unseen: float
+    measured: float
+    shape: float
+    shape_by_share: float
+    shape_by_measured: float
+    shape_by_square: float
+    weight: float
+    """Of what was drawn, 0..1: much of it has its part in the map already."""
+
+
+LAWS = (
+    Law(1.196, 0.922, 0.401, 0.287, 0.028, 0.353, 0.584, -0.142, -0.197, 0.133),
+    Law(-2.370, 0.017, -0.256, 0.622, -0.080, -0.049, 0.400, -0.300, -0.286, 0.249),
+)
+"""Of pixels that are disputed, and of those on which all near points agree; fitted by
+`scripts/reproduce.py stopping`."""
+SPREAD = 1.1
+"""How much wider than the laws say: with this the interval holds in 95 % of the maps of the fit."""
+_LOG_SHARES, _LOG_SHAPES = (-14.0, -0.3), (-3.0, 4.0)
 _LEAST_SHARE, _LEAST_SLOPE_POINTS = 0.02, 50
 
 
@@ -39,22 +66,33 @@ class Distortion:
     expected: float
     low: float
     high: float
-    """The truth lies between `low` and `high` with 95 % probability, above `high` with 2.5 %: in fields
-    like those simulated. Of particles a pixel or two across, which no border foretells, far more may be
-    missing than `high` says."""
+    """The truth lies between `low` and `high` in 95 % of maps; see docs/stopping.md for which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What points found that were drawn without regard to what they might find."""
+
+    points: float
+    """How many; a point counts as often as the map has doubled, tripled ... since, and got better."""
+    wrong: int
+    """At how many another label was found than was predicted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a map tells about its errors; every field is a number of pixels."""
+    """What a map tells about its errors."""
 
     pixels: int
     measured: int
-    border: int
-    """Not measured, and beside a pixel of another label."""
-    audits: int
-    """Among the last points, see `RECENT_SHARE`."""
-    audits_wrong: int
+    disputed: int
+    """Pixels whose near points do not all agree."""
+    doubt: float
+    """Of all pixels together, the share of the votes that went to other labels."""
+    unseen: float
+    """Pixels of particles that no point hit, from those that were hit; see `unseen_px`."""
+    in_disputed: Draw
+    in_agreed: Draw
 
 
 def is_audit(number: int, start: int) -> bool:
@@ -62,66 +100,101 @@ def is_audit(number: int, start: int) -> bool:
     return number >= start and (number - start) % AUDIT_EVERY == AUDIT_EVERY - 1
 
 
+def least_points(distortion: float) -> int:
+    """Return how many points a map needs before it may end at a distortion.
+
+    With so many, particles that cover as large a share of the field are hit with 97.5 % probability.
+    """
+    return math.ceil(math.log(0.025) / math.log1p(-distortion))
+
+
 def evidence(
     phase_map: NDArray[np.int32],
-    points_px: NDArray[np.int64],
-    audits: NDArray[np.bool_],
+    vote_share: NDArray[np.float32],
+    drawn: NDArray[np.uint8],
     wrong: NDArray[np.bool_],
-    mask: NDArray[np.bool_] | None = None,
 ) -> Evidence:
     """Count what there is to see.
 
     Parameters
     ----------
-    phase_map
-        (rows, columns), measured and reconstructed labels.
-    points_px, audits, wrong
-        (n, 2), x and y in the order measured; (n,), which were drawn at random; (n,), at which points another
-        label was found than was predicted before. Without audits the estimate is wider.
-    mask
-        (rows, columns), which pixels belong to the field; None: all.
+    phase_map, vote_share
+        (rows, columns), labels, and how much the near points agree; see `FieldSampler`.
+    drawn, wrong
+        (n,), for points in the order measured: how each was drawn, see `FieldSampler.drawn`, and whether
+        another label was found than was predicted before.
     """
-    inside = np.ones(phase_map.shape, dtype=bool) if mask is None else mask
-    beside = np.zeros(phase_map.shape, dtype=bool)
-    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        differs = (phase_map[one] != phase_map[other]) & inside[one] & inside[other]
-        beside[one] |= differs
-        beside[other] |= differs
-    beside[points_px[:, 1], points_px[:, 0]] = False
-    recent = np.arange(len(points_px)) >= (1 - RECENT_SHARE) * len(points_px)
+
+    def draw(how: int) -> Draw:
+        numbers = np.flatnonzero(drawn == how)
+        return Draw(float((len(drawn) / (numbers + 1)).sum()), int(wrong[numbers].sum()))
+
     return Evidence(
-        pixels=int(inside.sum()),
-        measured=len(points_px),
-        border=int(beside.sum()),
-        audits=int((audits & recent).sum()),
-        audits_wrong=int((audits & wrong & recent).sum()),
+        pixels=phase_map.size,
+        measured=len(drawn),
+        disputed=int((vote_share < 1).sum()),
+        doubt=float((1 - vote_share.astype(np.float64)).sum()),
+        unseen=unseen_px(phase_map, len(drawn)),
+        in_disputed=draw(DRAWN_DISPUTED),
+        in_agreed=draw(DRAWN_AGREED),
     )
 
 
-def estimate(seen: Evidence, prior: Sequence[float] = PRIOR) -> Distortion:
+def unseen_px(phase_map: NDArray[np.int32], measured: int) -> float:
+    """Return how many pixels belong to particles that no point hit, as those tell that were hit.
+
+    Where a share f of the pixels is measured, a particle of a pixels escapes with probability q = (1 - f)^a.
+    Each that was found stands for q / (1 - q) others (D. G. Horvitz and D. J. Thompson, J. Am. Stat. Assoc.
+    47, 663, 1952).
+    """
+    total = 0.0
+    for phase in np.unique(phase_map[phase_map > 0]):
+        parts, _ = label(phase_map == phase)
+        areas = np.bincount(parts.ravel())[1:]
+        escaped = (1 - measured / phase_map.size) ** areas
+        total += float((areas * escaped / (1 - escaped)).sum())
+    return total
+
+
+def estimate(seen: Evidence, laws: Sequence[Law] = LAWS, spread: float = SPREAD) -> Distortion:
     """Return how much of a map is wrong.
 
-    A gamma distribution of the number of wrong pixels, updated by the audits (Poisson, conjugate), so that
-    the number itself has a negative binomial distribution.
+    Of each kind a gamma distribution of the number of wrong pixels, updated by what was drawn (Poisson,
+    conjugate), so that the number itself has a negative binomial distribution; that of the sum is taken as
+    the one of equal mean and variance.
     """
     unmeasured = seen.pixels - seen.measured
     if unmeasured == 0:
         return Distortion(0.0, 0.0, 0.0)
-    expected, shape = prior_of(seen, prior)
-    shape /= _SPREAD
-    rate = shape / expected + _DRIFT * seen.audits / unmeasured
-    shape += seen.audits_wrong
-    low, high = np.clip(nbinom.ppf((0.025, 0.975), shape, rate / (1 + rate)), 0, unmeasured) / seen.pixels
-    return Distortion(min(shape / rate, unmeasured) / seen.pixels, float(low), float(high))
+    kinds = [posterior(seen, law, is_disputed) for law, is_disputed in zip(laws, (True, False), strict=True)]
+    mean = float(sum(mean for _, mean in kinds))
+    shape = mean**2 / sum(spread * mean**2 / shape for shape, mean in kinds)
+    low, high = np.clip(nbinom.ppf((0.025, 0.975), shape, shape / (shape + mean)), 0, unmeasured)
+    return Distortion(
+        min(mean, unmeasured) / seen.pixels, float(low) / seen.pixels, float(high) / seen.pixels
+    )
 
 
-def prior_of(seen: Evidence, prior: Sequence[float] = PRIOR) -> tuple[float, float]:
-    """Return the expected number of wrong pixels and the shape of its distribution, without the audits."""
-    constant, per_border, per_measured, shape, per_log = prior
-    border, measured = math.log((seen.border + 1) / seen.pixels), math.log(seen.measured / seen.pixels)
-    log_share = min(max(constant + per_border * border + per_measured * measured, _LEAST_LOG), _MOST_LOG)
-    log_shape = min(max(shape + per_log * (log_share + 5), -3.0), 4.0)
-    return seen.pixels * math.exp(log_share), math.exp(log_shape)
+def posterior(seen: Evidence, law: Law, is_disputed: bool) -> tuple[Any, Any]:
+    """Return shape and mean of the gamma distribution of the number of wrong pixels of one kind.
+
+    What is seen may also be arrays (n,), of as many maps; shape and mean are then too.
+    """
+    pixels = seen.disputed if is_disputed else seen.pixels - seen.measured - seen.disputed
+    drawn = seen.in_disputed if is_disputed else seen.in_agreed
+    doubt, disputed, unseen = (
+        np.log((count + 0.5) / seen.pixels) for count in (seen.doubt, seen.disputed, seen.unseen)
+    )
+    measured = np.log(seen.measured / seen.pixels)
+    log_share = law.constant + law.doubt * doubt + law.disputed * disputed + law.unseen * unseen
+    log_share = np.clip(log_share + law.measured * measured, *_LOG_SHARES)
+    log_shape = law.shape + law.shape_by_share * (log_share + 5)
+    log_shape += law.shape_by_measured * (measured + 3) + law.shape_by_square * (measured + 3) ** 2
+    shape = np.exp(np.clip(log_shape, *_LOG_SHAPES))
+    rate = shape / np.minimum(seen.pixels * np.exp(log_share), np.maximum(pixels, 0.01))
+    rate += law.weight * drawn.points / np.maximum(pixels, 1)
+    shape += law.weight * drawn.wrong
+    return shape, shape / rate
 
 
 class FilteredError:
