@@ -70,7 +70,7 @@ def methods(quick: bool) -> dict[str, Method]:
 def methods_for_samples() -> dict[str, Method]:
     """Return the methods that images allow whose fast scans are sampled from them: all of coarser pitch.
 
-    The scorer of candidates that comes with the program knows the simulated steel only; others need their own.
+    The scorer of candidates that comes with the program knows the simulated steel only.
     """
     found = {
         name: method

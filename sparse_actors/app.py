@@ -25,6 +25,8 @@ from sparse_actors.hooks import CLOSE_S, Hooks
 from sparse_actors.instrument_times import read_times, write_times
 from sparse_actors.lease import leased
 from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun, WorkerJoined, WorkerLost
+from sparse_actors.network.endpoints import needs_keys
+from sparse_actors.network.keys import Keys, keys_folder
 from sparse_actors.network.local_workers import spare_cores
 from sparse_actors.network.pool import WorkerPool
 from sparse_actors.network.taps import Taps
@@ -289,6 +291,9 @@ class _Survey:
                 deadline_s=config.detect.deadline_s,
                 local_workers=config.workers.local or spare_cores(),
                 listen=config.workers.listen,
+                keys=Keys(keys_folder(os.environ)) if needs_keys(config.workers.listen) else None,
+                needs=config.detect.needs,
+                tags=config.workers.tags,
                 token=os.environ.get("SPARSE_ACTORS_WORKER_TOKEN", ""),
                 log=folder.path / "workers.log",
             )

@@ -165,6 +165,8 @@ class DetectTable(Table):
     """fast pixels detected again around borders of partitions, if the detector says its reach; 0: none"""
     on_failure: Literal["rescan", "skip"] = "rescan"
     """what becomes of a partition whose detection failed twice: rescan all of it, or nothing"""
+    needs: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")], ...] = ()
+    """tags of the workers that may detect, such as ["gpu"] (`worker --tag gpu`); empty: all workers"""
 
 
 class RegionsTable(Table):
@@ -284,6 +286,8 @@ class WorkersTable(Table):
     """detector processes on this computer; 0 is one for every spare core"""
     listen: str = Field(default="", pattern=r"^(tcp://[^\s:/]+:[0-9]{1,5})?$")
     """where workers of other computers join, tcp://ADDRESS:PORT; empty: local workers only"""
+    tags: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")], ...] = ()
+    """what this computer has for its own workers, such as ["gpu"]"""
 
 
 class TapsTable(Table):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from .errors import ConfigError
 from .geometry import partition_boxes
 from .imaging import dose_e_per_nm2
 from .network.endpoints import listen_problem, tap_problem
+from .network.keys import Keys, keys_folder
 from .toml_text import Key
 
 if TYPE_CHECKING:
@@ -259,7 +261,7 @@ def _pairs(config: Config) -> Iterator[str]:
 
 
 def _listen(config: Config) -> Iterator[str]:
-    if problem := listen_problem(config.workers.listen):
+    if problem := listen_problem(config.workers.listen, Keys(keys_folder(os.environ))):
         yield f"workers.listen = {came(config.workers.listen)}: {problem}"
     taps = config.taps
     yield from filter(

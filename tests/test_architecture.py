@@ -24,8 +24,11 @@ MAY_IMPORT = {
     "map_messages": BASE | {"contracts", "message"},
     "order_messages": BASE | {"message"},
     "storage_messages": BASE | {"message"},
-    "messages": BASE | {"contracts", "message", "map_messages", "order_messages", "storage_messages"},
-    "wire": BASE | {"contracts", "messages"},
+    "worker_messages": {"message"},
+    "messages": BASE
+    | {"contracts", "message", "map_messages", "order_messages", "storage_messages", "worker_messages"},
+    "packing": {"errors"},
+    "wire": BASE | {"contracts", "messages", "packing"},
     "detection": BASE | {"contracts"},
     "dose": BASE,
     "planning": BASE | {"contracts", "messages", "dose"},
@@ -34,7 +37,7 @@ MAY_IMPORT = {
     "actors": BASE | {"contracts", "messages", "planning", "sampling", "mapping"},
     "runtime": BASE | {"messages"},
     "map_files": set(),
-    "network": BASE | {"contracts", "messages", "wire", "plugins", "map_files"},
+    "network": BASE | {"contracts", "messages", "wire", "packing", "plugins", "map_files"},
     "recording": BASE | {"contracts", "messages", "wire", "dose"},
     "plugins": BASE | {"contracts", "config_report", "toml_text"},
     "evaluation": BASE
@@ -50,6 +53,7 @@ ONLY_IN = {
     "h5py": {"recording"},
     "distributed": {"evaluation"},
     "onnxruntime": {"detection"},
+    "zstandard": {"packing"},
     "torch": set(),
 }
 OUTSIDE = [file for folder in ("drivers", "models") for file in sorted((ROOT / folder).rglob("*.py"))]

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from .evaluation_commands import codesign, pairs, sweep, train_detector
+from .keys_commands import keys_app
 from .queue_commands import COMMANDS
 from .recorded_commands import repair, replay
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
@@ -202,17 +203,25 @@ def audit(
 @app.command()
 def worker(
     endpoint: Annotated[
-        str, typer.Argument(help="Where the run listens (workers.listen), e.g. tcp://127.0.0.1:7741.")
+        str, typer.Argument(help="Where the run listens (workers.listen), e.g. tcp://scope:7741.")
     ],
+    keyfile: Annotated[
+        Path | None, typer.Option(metavar="NAME.secret", help="Key of this computer, of `keys new`.")
+    ] = None,
+    slots: Annotated[int, typer.Option(min=1, max=1024, metavar="N", help="How many jobs at a time.")] = 1,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="What this computer has, e.g. gpu; repeatable.")
+    ] = None,
 ) -> None:
-    """Detect for a run on this computer, until the run ends.
+    """Detect for the runs of another computer, one after the other, until Ctrl-C.
 
-    The run and the worker are started with the same secret in SPARSE_ACTORS_WORKER_TOKEN.
+    It is let in by its key. On one and the same computer a secret in SPARSE_ACTORS_WORKER_TOKEN, the same
+    for the run and the worker, does as well.
     """
     with reported(False):
-        from sparse_actors.network.worker import run_worker
+        from sparse_actors.network.worker_host import host_workers
 
-        raise typer.Exit(run_worker(endpoint))
+        raise typer.Exit(host_workers(endpoint, keyfile, slots, tag or ()))
 
 
 @app.command()
@@ -280,5 +289,6 @@ app.command()(repair)
 app.command()(replay)
 app.add_typer(train_app, name="train")
 train_app.command("detector")(train_detector)
+app.add_typer(keys_app, name="keys")
 for command in COMMANDS:
     app.command()(command)
