@@ -17,7 +17,7 @@ from sparse_actors.evaluation.pair_files import collect
 from sparse_actors.evaluation.scorer_training import save, train_scorer
 from sparse_actors.imaging import Imaging
 
-SEED, TILES = 7001, 24
+SEED, TILES = 7001, 20
 FAST = FastScan(4, 32_000.0)
 OUT = Path(__file__).parents[1] / "models" / "weights" / "steel_voids.onnx"
 CONFIG = f"""
