@@ -25,11 +25,14 @@ from sparse_actors.hooks import CLOSE_S, Hooks
 from sparse_actors.instrument_times import read_times, write_times
 from sparse_actors.lease import leased
 from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun, WorkerJoined, WorkerLost
+from sparse_actors.network.endpoints import needs_keys
+from sparse_actors.network.keys import Keys, keys_folder
 from sparse_actors.network.local_workers import spare_cores
 from sparse_actors.network.pool import WorkerPool
 from sparse_actors.network.taps import Taps
 from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.planning.merging import compile_merging
+from sparse_actors.planning.pairs_plan import PairsPlan
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.recording.flight import FlightRecorder, Session
@@ -72,14 +75,14 @@ class RunResult:
 
 
 def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
-    """Put the configuration into domain terms."""
+    """Put the configuration into domain terms: those of pairs where it has [pairs], else of a survey."""
     corners = config.panorama.at_corners
     detector = plugins.load("detector", config.detect.detector)
     reach_px, halo_px = 0, 0
     if config.detect.halo_px and hasattr(detector, "reach_px"):
         reach_px = detector.reach_px(config.scale, **config.detect.options)
         halo_px = max(config.detect.halo_px, 4 * reach_px)
-    return SurveyPlan(
+    survey = SurveyPlan(
         panorama=config.panorama.geometry(config.analysis.size_px),
         fast=config.fast,
         analysis=config.analysis,
@@ -106,6 +109,19 @@ def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
         audit=None if config.audit is None else config.audit.plan(),
         seed=config.run.seed,
     )
+    if config.pairs is None:
+        return survey
+    fast = [scan.imaging() for scan in config.pairs.fast] or [config.fast]
+    return PairsPlan.of(survey, fast, config.pairs.at, config.pairs.tiles)
+
+
+def _models(config: Config) -> tuple[str, ...]:
+    """Return the files that a detector which was trained says it goes by, with their hashes."""
+    detector = plugins.load("detector", config.detect.detector)
+    if not hasattr(detector, "model_files") or config.pairs is not None:
+        return ()
+    files = detector.model_files(**config.detect.options)
+    return tuple(f"{config.detect.detector}: {name}, sha256 {digest}" for name, digest in files.items())
 
 
 def run_survey(
@@ -184,6 +200,7 @@ def run_survey(
             version=VERSION,
             config_toml=config.to_toml(),
             files=session.files,
+            models=_models(config),
         )
         journal.append(started)
         journal.sync()
@@ -261,20 +278,25 @@ class _Survey:
         eds = config.eds
         map_plan = None if eds is None else eds.plan(config.run.seed, config.limits.scan_attempts)
         self._map_plan = map_plan
-        self._pool = WorkerPool(
-            publish=bus.publish,
-            now=clock.now,
-            detector=config.detect.detector if plan.tiles else "",
-            options=config.detect.options if plan.tiles else {},
-            classifier="" if eds is None else eds.classifier,
-            classifier_options={} if eds is None else eds.options,
-            classifier_files=files,
-            deadline_s=config.detect.deadline_s,
-            local_workers=config.workers.local or spare_cores(),
-            listen=config.workers.listen,
-            token=os.environ.get("SPARSE_ACTORS_WORKER_TOKEN", ""),
-            log=folder.path / "workers.log",
-        )
+        self._pool: WorkerPool | None = None
+        if not isinstance(plan, PairsPlan):
+            self._pool = WorkerPool(
+                publish=bus.publish,
+                now=clock.now,
+                detector=config.detect.detector if plan.tiles else "",
+                options=config.detect.options if plan.tiles else {},
+                classifier="" if eds is None else eds.classifier,
+                classifier_options={} if eds is None else eds.options,
+                classifier_files=files,
+                deadline_s=config.detect.deadline_s,
+                local_workers=config.workers.local or spare_cores(),
+                listen=config.workers.listen,
+                keys=Keys(keys_folder(os.environ)) if needs_keys(config.workers.listen) else None,
+                needs=config.detect.needs,
+                tags=config.workers.tags,
+                token=os.environ.get("SPARSE_ACTORS_WORKER_TOKEN", ""),
+                log=folder.path / "workers.log",
+            )
         self._taps = ExitStack()
         self._shown: Taps | None = None
 
@@ -327,13 +349,15 @@ class _Survey:
         try:
             for shell in self._shells:
                 self._bus.attach(shell)
-            self._bus.attach(self._pool)
+            if self._pool is not None:
+                self._bus.attach(self._pool)
             for fact in begun:
                 self._bus.publish(fact)
                 if isinstance(fact, RunStarted):
                     self._flight.begin(Session(fact.session, self._known_times, self._plan.until_tile))
             self._signals.listen(self._ending.stop)
-            self._pool.start()
+            if self._pool is not None:
+                self._pool.start()
             recorder, *others = self._shells
             recorder.start()
             if self._is_ready():
@@ -374,7 +398,9 @@ class _Survey:
 
     def _is_ready(self) -> bool:
         """Compile and wait for a detector before the microscope is touched; else say how the run ended."""
-        if not self._signals.count:
+        if self._pool is None:
+            self._worker_is_ready.set()  # nothing is detected
+        elif not self._signals.count:
             compile_merging(self._plan.merging)
             if self._map_plan is not None:
                 compile_sampling(self._map_plan)
@@ -407,7 +433,8 @@ class _Survey:
         # The recorder is the first to start and the last to stop: it writes what the others leave.
         recorder, *others = self._shells
         hanging = [shell.name for shell in reversed(others) if not self._ending.has_stopped(shell)]
-        self._pool.close(QUICK_S if self._ending.has_given_up else WORKERS_CLOSE_S)
+        if self._pool is not None:
+            self._pool.close(QUICK_S if self._ending.has_given_up else WORKERS_CLOSE_S)
         if not self._ending.has_stopped(recorder):
             hanging.append(recorder.name)
         problems = [f"the {name} did not stop in time" for name in hanging]

@@ -165,6 +165,8 @@ class DetectTable(Table):
     """fast pixels detected again around borders of partitions, if the detector says its reach; 0: none"""
     on_failure: Literal["rescan", "skip"] = "rescan"
     """what becomes of a partition whose detection failed twice: rescan all of it, or nothing"""
+    needs: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")], ...] = ()
+    """tags of the workers that may detect, such as ["gpu"] (`worker --tag gpu`); empty: all workers"""
 
 
 class RegionsTable(Table):
@@ -195,6 +197,17 @@ class AuditTable(Table):
     def plan(self) -> AuditPlan:
         """In domain terms."""
         return AuditPlan(windows=self.windows, window_px=self.size_px, margin_px=self.margin_px)
+
+
+class PairsTable(Table):
+    """Whole tiles scanned fast and for analysis, to choose the operating point by; read by `pairs` only."""
+
+    tiles: int | None = Field(default=None, ge=1, le=1_000_000)
+    """how many tiles, drawn at random by run.seed; left out, 10 or all that there are"""
+    at: tuple[Annotated[str, Field(pattern=r"^r[0-9]{3,}c[0-9]{3,}$")], ...] = ()
+    """these tiles in place of random ones, by name, such as ["r000c003", "r002c001"]"""
+    fast: tuple[ScanTable, ...] = ()
+    """fast settings to compare, each with size_px and dwell_ns; left out, scan.fast alone"""
 
 
 class EdsTable(Table):
@@ -273,6 +286,8 @@ class WorkersTable(Table):
     """detector processes on this computer; 0 is one for every spare core"""
     listen: str = Field(default="", pattern=r"^(tcp://[^\s:/]+:[0-9]{1,5})?$")
     """where workers of other computers join, tcp://ADDRESS:PORT; empty: local workers only"""
+    tags: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")], ...] = ()
+    """what this computer has for its own workers, such as ["gpu"]"""
 
 
 class TapsTable(Table):
@@ -333,12 +348,22 @@ class Config(Table):
     scan: ScanTables
     detect: DetectTable = DetectTable()
     regions: RegionsTable = RegionsTable()
+    pairs: PairsTable | None = None
     eds: EdsTable | None = None
     audit: AuditTable | None = None
     workers: WorkersTable = WorkersTable()
     taps: TapsTable = TapsTable()
     limits: LimitsTable = LimitsTable()
     hooks: HooksTable = HooksTable()
+
+    def for_survey(self) -> Config:
+        """Return the configuration of a survey, maps or both: without [pairs]."""
+        return self.model_copy(update={"pairs": None})
+
+    def for_pairs(self) -> Config:
+        """Return the configuration of pairs, named so, without [eds]."""
+        run = self.run.model_copy(update={"name": f"{self.run.name[:58]}-pairs"})
+        return self.model_copy(update={"run": run, "pairs": self.pairs or PairsTable(), "eds": None})
 
     @property
     def fast(self) -> Imaging:

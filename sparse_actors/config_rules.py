@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from .errors import ConfigError
 from .geometry import partition_boxes
 from .imaging import dose_e_per_nm2
 from .network.endpoints import listen_problem, tap_problem
+from .network.keys import Keys, keys_folder
 from .toml_text import Key
 
 if TYPE_CHECKING:
@@ -230,8 +232,36 @@ def _dose(config: Config) -> Iterator[str]:
             )
 
 
+def _pairs(config: Config) -> Iterator[str]:
+    if config.pairs is None:
+        return
+    analysis = config.scan.analysis.size_px
+    for number, fast in enumerate(config.pairs.fast):
+        if any(
+            a % f or a // f != analysis[0] // fast.size_px[0]
+            for f, a in zip(fast.size_px, analysis, strict=True)
+        ):
+            yield (
+                f"pairs.fast: number {number + 1} has size_px = {came(fast.size_px)}; expected "
+                f"scan.analysis.size_px = {came(analysis)} divided by a whole number"
+            )
+    if len(set(config.pairs.fast)) < len(config.pairs.fast):
+        yield "pairs.fast: a setting comes twice; give each once"
+    try:
+        tiles = [str(tile) for tile in config.panorama.geometry(analysis).tiles("rows")]
+    except ValueError:
+        return  # _corners reports it.
+    for name in config.pairs.at:
+        if name not in tiles:
+            yield f"pairs.at: there is no tile {name!r}; they are named {tiles[0]} to {tiles[-1]}"
+    if len(set(config.pairs.at)) < len(config.pairs.at):
+        yield "pairs.at: a tile comes twice; give each once"
+    if (config.pairs.tiles or 1) > len(tiles):
+        yield f"pairs.tiles = {config.pairs.tiles}: the panorama has {len(tiles)}"
+
+
 def _listen(config: Config) -> Iterator[str]:
-    if problem := listen_problem(config.workers.listen):
+    if problem := listen_problem(config.workers.listen, Keys(keys_folder(os.environ))):
         yield f"workers.listen = {came(config.workers.listen)}: {problem}"
     taps = config.taps
     yield from filter(
@@ -323,6 +353,7 @@ RULES: dict[Callable[[Config], Iterator[str]], tuple[Key, ...]] = {
         ("scan", "fast"),
         ("scan", "analysis"),
     ),
+    _pairs: (("pairs",), _ANALYSIS, _CORNERS),
     _listen: (("workers", "listen"),),
     _driver: (plugins.NAME_KEY["microscope"], plugins.OPTIONS_KEY["microscope"]),
     _detector: (plugins.NAME_KEY["detector"], plugins.OPTIONS_KEY["detector"]),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sparse_actors import plugins
 from sparse_actors.actors.detector_actor import DetectorActor
+from sparse_actors.actors.pair_planner import PairPlanner
 from sparse_actors.actors.partition_scheduler import PartitionScheduler
 from sparse_actors.actors.phase_namer import ElementsOf, PhaseNamer
 from sparse_actors.actors.region_planner import RegionPlanner
@@ -20,6 +21,7 @@ from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.errors import ConfigError
 from sparse_actors.messages import Message
 from sparse_actors.planning.learnt_times import LearntTimes
+from sparse_actors.planning.pairs_plan import PairsPlan
 from sparse_actors.planning.spot_dose import SpotDoses
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.runtime.shell import Behaviour
@@ -51,9 +53,14 @@ def deciders(config: Config, plan: SurveyPlan, known_times: Mapping[str, Any] | 
             TimeKeeper.accepts,
             lambda history: TimeKeeper(LearntTimes(plan.timing, known_times), history),
         ),
-        Decider("planner", RegionPlanner.accepts, lambda history: RegionPlanner(plan, history)),
-        Decider("detector", DetectorActor.accepts, lambda history: DetectorActor(plan, history)),
     ]
+    if isinstance(plan, PairsPlan):
+        found += [Decider("planner", PairPlanner.accepts, lambda history: PairPlanner(plan, history))]
+    else:
+        found += [
+            Decider("planner", RegionPlanner.accepts, lambda history: RegionPlanner(plan, history)),
+            Decider("detector", DetectorActor.accepts, lambda history: DetectorActor(plan, history)),
+        ]
     if eds is not None:
         map_plan = eds.plan(config.run.seed, config.limits.scan_attempts)
         found += [

@@ -62,6 +62,16 @@ from .storage_messages import RecordingFailed as RecordingFailed
 from .storage_messages import ReloadPartition as ReloadPartition
 from .storage_messages import ReserveStorage as ReserveStorage
 from .storage_messages import StorageReserved as StorageReserved
+from .worker_messages import Heartbeat as Heartbeat
+from .worker_messages import JobArrived as JobArrived
+from .worker_messages import ResultCameLate as ResultCameLate
+from .worker_messages import WorkerDismissed as WorkerDismissed
+from .worker_messages import WorkerHello as WorkerHello
+from .worker_messages import WorkerJoined as WorkerJoined
+from .worker_messages import WorkerLeaving as WorkerLeaving
+from .worker_messages import WorkerLost as WorkerLost
+from .worker_messages import WorkerReady as WorkerReady
+from .worker_messages import WorkerWelcome as WorkerWelcome
 
 # -- the run ---------------------------------------------------------------------------------
 
@@ -80,6 +90,8 @@ class RunStarted(Message):
     """The configuration as resolved."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the files that the labels of maps hang on, by their keys in the configuration."""
+    models: tuple[str, ...] = ()
+    """Trained models that the detector goes by, each with the SHA-256 of its file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,82 +298,12 @@ class DetectionFailed(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerJoined(Message):
-    """A worker is ready for work."""
-
-    worker: str
-    host: str
-    pid: int
-    phases: tuple[str, ...] = ()
-    """What its classifier of spectra tells apart."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerLost(Message):
-    """A detector worker is gone."""
-
-    worker: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRefused(Message):
     """Something that is not a valid message came in from a socket; counted and ignored."""
 
     origin: str
     reason: str
     count: int
-
-
-# -- worker and pool, on their socket only --------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerHello(Message):
-    """A worker asks to join. `token` is the run's secret, `version` its sparse-actors version."""
-
-    token: str
-    version: str
-    host: str
-    pid: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerWelcome(Message):
-    """The daemon accepts a worker and says which detector to load, with its options."""
-
-    detector: str
-    options: dict[str, Any]
-    heartbeat_s: float
-    silence_s: float
-    """A side that hears nothing for so long holds the other for dead."""
-    deadline_s: float
-    """Longest time for one job; a worker that is locked up ends itself after it."""
-    classifier: str = ""
-    """Which classifier of spectra to load as well; empty for none."""
-    classifier_options: dict[str, Any] = field(default_factory=dict)
-    classifier_files: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of the files that these options name, as the run was begun with."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerReady(Message):
-    """What the run needs is loaded and compiled; jobs may come."""
-
-    phases: tuple[str, ...] = ()
-    """What the classifier of spectra tells apart."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat(Message):
-    """Sent both ways by a thread that does no work."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerDismissed(Message):
-    """The daemon lets a worker go: the run ended, or the worker may not join."""
-
-    reason: str
 
 
 # -- taps, on their sockets only --------------------------------------------------------------

@@ -157,6 +157,11 @@ def _fitted(before: Config, now: Config) -> Config:
         ("panorama.tile_fov_um", before.panorama.tile_fov_um, now.panorama.tile_fov_um),
         ("panorama.grid", grid, now.panorama.grid or grid),
     ]
+    if (before.pairs is None) != (now.pairs is None):
+        what = "a survey: go on with `run`" if before.pairs is None else "pairs: go on with `pairs`"
+        raise ConfigError(f"--resume: the run to resume is {what}")
+    if before.pairs is not None:
+        pairs += [("pairs", before.pairs, now.pairs), ("run.seed", before.run.seed, now.run.seed)]
     if before.eds is None or now.eds is None:
         pairs.append(("eds", before.eds, now.eds))
     else:

@@ -2,15 +2,16 @@
 
 A message is a header and its arrays. The header is a msgpack map
 ``{"v": 1, "kind": "PoisFound", "fields": {...}, "arrays": [[dtype, shape], ...]}``; an array in
-the fields stands as ``{"array": index}`` and its bytes follow in a frame of their own. New fields
-get defaults, unknown fields are ignored, a field never changes type. Whatever comes in is checked
-against the types in `messages` before it becomes a message.
+the fields stands as ``{"array": index}`` and its bytes follow in a frame of their own, compressed if
+its description has a third entry (see `packing`). New fields get defaults, unknown fields are ignored,
+a field never changes type. Whatever comes in is checked against the types in `messages` before it
+becomes a message.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgpack
@@ -19,6 +20,7 @@ import numpy as np
 
 from .errors import SparseActorsError, WireError
 from .messages import KINDS, Message
+from .packing import METHOD, unpacked
 
 VERSION = 1
 MAX_HEADER_BYTES = 64 * 1024 * 1024
@@ -29,8 +31,16 @@ DTYPES = ("bool", "uint8", "uint16", "uint32", "int32", "int64", "float32", "flo
 Frames = Sequence[bytes | memoryview]
 
 
-def encode(message: Message) -> list[bytes | memoryview]:
-    """Return [header, array, array ...]; the arrays are not copied."""
+def encode(
+    message: Message, pack: Callable[[np.ndarray[Any, Any]], bytes | None] = lambda array: None
+) -> list[bytes | memoryview]:
+    """Return [header, array, array ...]; the arrays are not copied.
+
+    Parameters
+    ----------
+    pack
+        Returns an array compressed as `packing.packed` does, or None to send it as it is.
+    """
     arrays: list[np.ndarray[Any, Any]] = []
 
     def take(value: object) -> object:
@@ -42,14 +52,26 @@ def encode(message: Message) -> list[bytes | memoryview]:
         raise TypeError(f"{type(value).__name__} cannot be sent")
 
     content = msgspec.to_builtins(message, enc_hook=take)
-    described = [[a.dtype.name, list(a.shape)] for a in arrays]
+    blocks = [pack(a) for a in arrays]
+    described = [
+        [a.dtype.name, list(a.shape), *([METHOD] if block is not None else [])]
+        for a, block in zip(arrays, blocks, strict=True)
+    ]
     header = {"v": VERSION, "kind": type(message).__name__, "fields": content, "arrays": described}
     packed: bytes = msgpack.packb(header)
-    return [packed, *(a.data.cast("B") if a.size else b"" for a in arrays)]
+    raw = (a.data.cast("B") if a.size else b"" for a in arrays)
+    frames = (plain if block is None else block for plain, block in zip(raw, blocks, strict=True))
+    return [packed, *frames]
 
 
-def decode(frames: Frames) -> Message:
+def decode(frames: Frames, *, may_be_packed: bool = False) -> Message:
     """Turn frames back into a message with read-only arrays.
+
+    Parameters
+    ----------
+    may_be_packed
+        Take compressed arrays. From a peer that is not trusted they could be a thousand times larger
+        than what came.
 
     Raises
     ------
@@ -57,13 +79,13 @@ def decode(frames: Frames) -> Message:
         Anything that is not a complete, well-typed message of this version.
     """
     try:
-        return _decoded(frames)
+        return _decoded(frames, may_be_packed)
     except RecursionError:
         # From the conversion, the search for odd numbers, or the text of an error.
         raise WireError("nested too deeply") from None
 
 
-def _decoded(frames: Frames) -> Message:
+def _decoded(frames: Frames, may_be_packed: bool) -> Message:
     if not frames or len(frames) > MAX_ARRAYS + 1:
         raise WireError(f"expected a header and at most {MAX_ARRAYS} arrays, got {len(frames)} frames")
     header = _unpacked(frames[0])
@@ -74,7 +96,7 @@ def _decoded(frames: Frames) -> Message:
     message_type = KINDS.get(kind) if isinstance(kind, str) else None
     if message_type is None:
         raise WireError(f"unknown message {str(kind)[:40]!r}")
-    arrays = _arrays(header.get("arrays"), frames[1:])
+    arrays = _arrays(header.get("arrays"), frames[1:], may_be_packed)
 
     def give(wanted: type, value: object) -> object:
         index = value.get("array") if isinstance(value, dict) else None
@@ -114,22 +136,29 @@ def _unpacked(block: bytes | memoryview) -> Any:
         raise WireError(f"not msgpack: {type(error).__name__} {str(error)[:100]}") from None
 
 
-def _arrays(described: object, frames: Frames) -> list[np.ndarray[Any, Any]]:
+def _arrays(described: object, frames: Frames, may_be_packed: bool) -> list[np.ndarray[Any, Any]]:
     if not isinstance(described, list) or len(described) != len(frames):
         raise WireError(f"the header does not describe the {len(frames)} arrays that came")
     arrays = []
     for entry, frame in zip(described, frames, strict=True):
         match entry:
             case [str(dtype), list(shape)] if dtype in DTYPES and len(shape) <= 4:
-                pass
+                is_packed = False
+            case [str(dtype), list(shape), str(method)] if (
+                method == METHOD and may_be_packed and dtype in DTYPES and len(shape) <= 4
+            ):
+                is_packed = True
             case _:
                 raise WireError(f"array described as {str(entry)[:80]!r}: expected [dtype, shape]")
         if not all(type(n) is int and 0 <= n <= MAX_FRAME_BYTES for n in shape):
             raise WireError(f"array shape {str(shape)[:80]} is not a list of sizes")
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        if size != len(frame) or size > MAX_FRAME_BYTES:
+        if size > MAX_FRAME_BYTES or (size != len(frame) and not is_packed):
             raise WireError(f"array {dtype} {shape} needs {size} bytes, got {len(frame)}")
-        array = np.frombuffer(frame, dtype=dtype).reshape(shape)
+        if is_packed:
+            array = unpacked(frame, np.dtype(dtype), tuple(shape))
+        else:
+            array = np.frombuffer(frame, dtype=dtype).reshape(shape)
         if not array.flags.aligned:
             # A socket's buffer may begin at an odd address, where compiled detectors expect none.
             array = array.copy()

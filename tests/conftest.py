@@ -44,10 +44,11 @@ def _new(before: set[threading.Thread]) -> list[threading.Thread]:
 
 @pytest.fixture(autouse=True, scope="session")
 def what_runs_share_is_not_touched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep runs of the tests from the user's data and leases; processes started by a test inherit it."""
+    """Keep the tests from the user's data, leases and keys; processes that they start inherit it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPARSE_ACTORS_TIMES", "off")
         patch.setenv("SPARSE_ACTORS_LEASES", str(tmp_path_factory.mktemp("leases")))
+        patch.setenv("SPARSE_ACTORS_KEYS", str(tmp_path_factory.mktemp("keys")))
         yield
 
 

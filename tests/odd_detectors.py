@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,13 @@ def _raise(error: BaseException) -> Callable[[Image], object]:
 
 def _give(result: object) -> Callable[[Image], object]:
     return lambda image: result
+
+
+def _wait_for_release(image: Image) -> object:
+    Path(os.environ["ODD_BEGUN"]).touch()
+    while not Path(os.environ["ODD_RELEASE"]).exists():
+        threading.Event().wait(0.01)
+    return _process_id(image)
 
 
 def _hang(image: Image) -> object:
@@ -119,7 +127,7 @@ ENDLESS: dict[str, Callable[[Image], object]] = {"hang": _hang}
 if sys.platform != "win32":
     ENDLESS |= {"hang with the interpreter locked": _hang_with_interpreter_locked}
 
-BEHAVIOURS = GOOD | BAD | FATAL | ENDLESS
+BEHAVIOURS = GOOD | BAD | FATAL | ENDLESS | {"wait for release": _wait_for_release}
 
 
 def image_that_means(behaviour: str, shape: tuple[int, int] = (16, 24)) -> Image:

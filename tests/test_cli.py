@@ -381,9 +381,10 @@ def test_verify_needs_a_run(tmp_path):
 
 
 def test_worker_ends_with_the_code_of_the_worker(monkeypatch):
-    from sparse_actors.network import worker
+    from sparse_actors.network import worker_host
 
     seen = []
-    monkeypatch.setattr(worker, "run_worker", lambda endpoint: seen.append(endpoint) or 1)
-    assert invoke("worker", "tcp://127.0.0.1:9").exit_code == 1
-    assert seen == ["tcp://127.0.0.1:9"]
+    monkeypatch.setattr(worker_host, "host_workers", lambda *arguments: seen.append(arguments) or 3)
+    options = ["--keyfile", "bench.secret", "--slots", "4", "--tag", "gpu", "--tag", "big"]
+    assert invoke("worker", "tcp://127.0.0.1:9", *options).exit_code == 3
+    assert seen == [("tcp://127.0.0.1:9", Path("bench.secret"), 4, ["gpu", "big"])]

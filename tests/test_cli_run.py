@@ -96,14 +96,21 @@ def test_what_a_driver_prints_is_kept_out_of_the_data(file: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "listen", ["tcp://192.168.1.5:5555", "tcp://127.0.0.1:65536", "tcp://127.0.0.1:99999"]
+    ("listen", "why"),
+    [
+        ("tcp://192.168.1.5:5555", "other computers reach this address, so that it needs a key"),
+        ("tcp://127.0.0.1:65536", "expected"),
+        ("tcp://127.0.0.1:99999", "expected"),
+    ],
 )
-def test_check_refuses_where_a_run_could_not_listen(file: Path, tmp_path: Path, listen: str) -> None:
+def test_check_refuses_where_a_run_could_not_listen(
+    file: Path, tmp_path: Path, listen: str, why: str
+) -> None:
     for command in (["check"], ["run", "--out", tmp_path / "run"]):
         result = invoke(command[0], file, "--json", "--set", f"workers.listen={listen}", *command[1:])
         assert result.exit_code == ExitCode.BAD_CONFIG, result.stderr
         (problem,) = json.loads(result.stdout)["problems"]
-        assert problem.startswith(f'workers.listen = "{listen}": expected')
+        assert problem.startswith(f'workers.listen = "{listen}": {why}')
     assert not (tmp_path / "run").exists()
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from sparse_actors.errors import ConfigError
 from sparse_actors.network.endpoints import check_listen
+from sparse_actors.network.keys import DAEMON, Keys
 from sparse_actors.network.pool import WorkerPool
 from sparse_actors.network.router import Router
 
@@ -18,10 +19,7 @@ from sparse_actors.network.router import Router
 @pytest.mark.parametrize(
     "listen",
     [
-        "tcp://0.0.0.0:5555",
         "tcp://*:5555",
-        "tcp://192.168.1.2:5555",
-        "tcp://[::]:5555",
         "tcp://127.0.0.1",
         "tcp://127.0.0.1:port",
         "tcp://127.0.0.1.example.org:5555",
@@ -33,16 +31,30 @@ from sparse_actors.network.router import Router
         "tcp://127.0.0.1:5555;tcp://0.0.0.0:1",
     ],
 )
-def test_only_loopback_is_listened_on(listen: str) -> None:
+def test_what_is_no_address_is_not_listened_on(listen: str, tmp_path: Path) -> None:
+    keys = Keys(tmp_path)
+    keys.new(DAEMON)
     with pytest.raises(ConfigError, match=r"workers\.listen = .*loopback"):
-        check_listen(listen)
+        check_listen(listen, keys)
+
+
+@pytest.mark.parametrize("listen", ["tcp://0.0.0.0:5555", "tcp://192.168.1.2:5555", "tcp://[::]:5555"])
+def test_other_computers_are_heard_with_a_key_only(listen: str, tmp_path: Path) -> None:
+    keys = Keys(tmp_path)
+    for without in (None, keys):
+        with pytest.raises(ConfigError, match="sparse-actors keys new daemon"):
+            check_listen(listen, without)
+    with pytest.raises(ConfigError, match="sparse-actors keys new daemon"):
+        Router(listen)
+    keys.new(DAEMON)
+    check_listen(listen, keys)
 
 
 @pytest.mark.parametrize(
     "listen", ["", "tcp://127.0.0.1:5555", "tcp://127.9.9.9:1", "tcp://[::1]:5555", "tcp://127.0.0.1:*"]
 )
 def test_loopback_addresses_are_accepted(listen: str) -> None:
-    check_listen(listen)
+    check_listen(listen, None)
 
 
 def test_a_port_in_use_is_a_plain_error_and_leaves_nothing(

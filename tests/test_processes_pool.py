@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import shutil
 import signal
 import socket
@@ -12,15 +11,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 import zmq
 from odd_detectors import BAD, ENDLESS, FATAL, GOOD, image_that_means
-from zmq.utils.garbage import gc as zero_copy
+from pool_under_test import (
+    WAIT_S,
+    OpenPool,
+    a_worker,
+    is_running,
+    open_pool,
+    posix_only,
+    wait_until,
+    zero_copy_thread,
+)
 
 from sparse_actors import wire
 from sparse_actors.geometry import PartitionId, TileIndex
@@ -41,118 +48,10 @@ from sparse_actors.messages import (
     WorkerReady,
     WorkerWelcome,
 )
-from sparse_actors.network.pool import MAX_OPEN_JOBS, WorkerPool
+from sparse_actors.network.pool import MAX_OPEN_JOBS
 from sparse_actors.version import VERSION
 
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals")
-
-AnyMessage = TypeVar("AnyMessage", bound=Message)
-WAIT_S = 30.0
-
-
-@pytest.fixture(scope="module", autouse=True)
-def zero_copy_thread() -> None:
-    """Have pyzmq's thread for sends without a copy before a test counts threads; it outlives any socket."""
-    if zero_copy.thread is None:  # another test may have sent something before
-        zero_copy.start()
-
-
-class PoolUnderTest:
-    """A pool, and what it published."""
-
-    def __init__(self, log: Path, **arguments: Any) -> None:
-        self._attempt = 0
-        self._published: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._log = log
-        settings: dict[str, Any] = {
-            "detector": "odd_detectors:Odd",
-            "options": {},
-            "deadline_s": WAIT_S,
-            "local_workers": 1,
-            "restart_budget": 10,
-        }
-        self.pool = WorkerPool(
-            publish=self._published.put, now=time.monotonic, log=log, **(settings | arguments)
-        )
-
-    def next(self, kind: type[AnyMessage]) -> AnyMessage:
-        """Wait for the next message of a kind; what comes before is passed over."""
-        give_up_s = time.monotonic() + WAIT_S
-        passed = []
-        while True:
-            try:
-                message = self._published.get(timeout=max(0.0, give_up_s - time.monotonic()))
-            except queue.Empty:
-                log = self._log.read_text() if self._log.exists() else ""
-                pytest.fail(f"no {kind.__name__}, only {passed}; the workers printed:\n{log}")
-            if isinstance(message, kind):
-                return message
-            passed.append(message)
-
-    def submit(self, image: np.ndarray[Any, Any], scale: int = 1) -> None:
-        self._attempt += 1
-        partition = PartitionId(TileIndex(0, 0), 0)
-        order = DetectImage(partition=partition, attempt=self._attempt, image=image, scale=scale)
-        assert self.pool.offer(order)
-
-    def detect(self, behaviour: str) -> DetectionReturned | DetectionLost:
-        self.submit(image_that_means(behaviour))
-        answer = self.next((DetectionReturned, DetectionLost))  # type: ignore[arg-type]
-        assert answer.attempt == self._attempt
-        return answer
-
-    def process_id(self) -> int:
-        answer = self.detect("process id")
-        assert isinstance(answer, DetectionReturned), answer
-        return int(answer.pois.score[0])
-
-    def nothing_more(self) -> bool:
-        return self._published.empty()
-
-
-OpenPool = Callable[..., PoolUnderTest]
-
-
-@pytest.fixture
-def open_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenPool]:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    with contextlib.ExitStack() as stack:
-
-        def start(**arguments: Any) -> PoolUnderTest:
-            under_test = PoolUnderTest(tmp_path / "workers.log", **arguments)
-            under_test.pool.start()
-            stack.callback(under_test.pool.close)
-            return under_test
-
-        yield start
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + WAIT_S
-    while not is_true():
-        assert time.monotonic() < give_up_s
-        threading.Event().wait(0.01)
-
-
-def is_running(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state != "Z"
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return not Path("/proc/self").exists()
-
-
-def a_worker(endpoint: str, token: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "sparse_actors", "worker", endpoint],
-        env=os.environ | {"SPARSE_ACTORS_WORKER_TOKEN": token},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
+__all__ = ["open_pool", "zero_copy_thread"]  # fixtures
 
 
 # -- detectors -------------------------------------------------------------------------------------
@@ -174,6 +73,7 @@ def test_points_come_back_in_analysis_pixels_from_the_worker_that_found_them(ope
         assert isinstance(under_test.detect(behaviour), DetectionReturned), behaviour
 
 
+@pytest.mark.failure_matrix
 def test_a_detector_that_raises_or_returns_nonsense_is_named_and_its_worker_kept(open_pool: OpenPool) -> None:
     under_test = open_pool()
     pid = under_test.process_id()
@@ -186,6 +86,7 @@ def test_a_detector_that_raises_or_returns_nonsense_is_named_and_its_worker_kept
     assert under_test.process_id() == pid
 
 
+@pytest.mark.failure_matrix
 def test_a_worker_that_dies_loses_its_job_and_is_replaced(open_pool: OpenPool) -> None:
     under_test = open_pool()
     for behaviour in FATAL:
@@ -197,6 +98,7 @@ def test_a_worker_that_dies_loses_its_job_and_is_replaced(open_pool: OpenPool) -
     assert under_test.process_id() > 0
 
 
+@pytest.mark.failure_matrix
 @posix_only
 def test_a_worker_killed_from_outside_loses_its_job_and_only_it(open_pool: OpenPool) -> None:
     under_test = open_pool(local_workers=2)
@@ -214,6 +116,7 @@ def test_a_worker_killed_from_outside_loses_its_job_and_only_it(open_pool: OpenP
     assert under_test.next(WorkerJoined).worker == answer.worker
 
 
+@pytest.mark.failure_matrix
 def test_a_detector_that_hangs_is_killed_at_its_deadline(open_pool: OpenPool) -> None:
     under_test = open_pool(deadline_s=0.5, restart_budget=0)
     for behaviour in ENDLESS:
@@ -229,6 +132,7 @@ def test_a_detector_that_hangs_is_killed_at_its_deadline(open_pool: OpenPool) ->
     assert under_test.process_id() > 0
 
 
+@pytest.mark.failure_matrix
 @posix_only
 def test_an_idle_worker_that_stands_still_is_replaced(open_pool: OpenPool) -> None:
     under_test = open_pool(heartbeat_s=0.2, silence_s=1.0)
@@ -238,6 +142,7 @@ def test_an_idle_worker_that_stands_still_is_replaced(open_pool: OpenPool) -> No
     assert under_test.next(WorkerJoined).pid != pid
 
 
+@pytest.mark.failure_matrix
 @pytest.mark.parametrize(
     ("detector", "reason"),
     [
@@ -260,6 +165,7 @@ def test_a_detector_that_never_starts_leaves_no_job_waiting(
     assert under_test.next(DetectionLost).reason == answer.reason
 
 
+@pytest.mark.failure_matrix
 def test_a_worker_out_of_budget_is_tried_again_after_a_rest(open_pool: OpenPool) -> None:
     under_test = open_pool(restart_budget=0, restart_window_s=1.0)
     assert isinstance(under_test.detect("exit code 3"), DetectionLost)
@@ -291,6 +197,7 @@ def hello(token: str, version: str = VERSION) -> WorkerHello:
     return WorkerHello(token=token, version=version, host="pc", pid=1)
 
 
+@pytest.mark.failure_matrix
 def test_garbage_is_counted_and_ignored(open_pool: OpenPool, dealer: zmq.Socket[bytes]) -> None:
     under_test = open_pool(listen="tcp://127.0.0.1:*")
     under_test.next(WorkerJoined)
@@ -327,6 +234,7 @@ def test_garbage_is_counted_and_ignored(open_pool: OpenPool, dealer: zmq.Socket[
     assert isinstance(under_test.detect("nothing"), DetectionReturned)
 
 
+@pytest.mark.failure_matrix
 def test_a_frame_larger_than_any_answer_costs_the_connection(
     open_pool: OpenPool, dealer: zmq.Socket[bytes]
 ) -> None:
@@ -340,6 +248,7 @@ def test_a_frame_larger_than_any_answer_costs_the_connection(
     assert isinstance(under_test.detect("nothing"), DetectionReturned)
 
 
+@pytest.mark.failure_matrix
 @pytest.mark.parametrize(("token", "version", "word"), [("guess", VERSION, "token"), ("", "0.0.0", "0.0.0")])
 def test_a_stranger_is_told_why_it_may_not_join(
     open_pool: OpenPool, dealer: zmq.Socket[bytes], token: str, version: str, word: str
@@ -370,7 +279,7 @@ def test_an_external_worker_with_a_wrong_token_ends_and_says_why(open_pool: Open
     under_test = open_pool(local_workers=0)
     with a_worker(under_test.pool.endpoints[0], "guess") as worker:
         _, printed = worker.communicate(timeout=WAIT_S)
-        assert worker.returncode == 1
+        assert worker.returncode == 3
         assert b"wrong token" in printed
 
 
@@ -397,6 +306,7 @@ def test_a_late_result_and_one_for_nobody_are_refused(open_pool: OpenPool, deale
 # -- the port, and the end -------------------------------------------------------------------------
 
 
+@pytest.mark.failure_matrix
 def test_the_queue_is_bounded_and_a_closed_pool_takes_nothing(open_pool: OpenPool) -> None:
     under_test = open_pool(local_workers=0)
     for _ in range(MAX_OPEN_JOBS):
@@ -429,6 +339,7 @@ def test_closing_leaves_nothing(open_pool: OpenPool, tmp_path: Path, behaviour: 
     assert (tmp_path / "workers.log").read_text().count("dismissed: the run ended") == 2
 
 
+@pytest.mark.failure_matrix
 @posix_only
 @pytest.mark.parametrize("behaviour", ["nothing", "hang", "hang with the interpreter locked"])
 def test_workers_end_when_the_daemon_is_killed(
@@ -439,7 +350,10 @@ def test_workers_end_when_the_daemon_is_killed(
     deadline_s = 2.0 if "locked" in behaviour else 20.0
     script = f"""
 import time
-from test_processes_pool import PoolUnderTest, Path, WorkerJoined, image_that_means
+from pathlib import Path
+from odd_detectors import image_that_means
+from pool_under_test import PoolUnderTest
+from sparse_actors.messages import WorkerJoined
 log = Path({str(tmp_path / "log")!r})
 under_test = PoolUnderTest(log, deadline_s={deadline_s}, heartbeat_s=0.2, silence_s=1.0)
 under_test.pool.start()
@@ -466,6 +380,7 @@ time.sleep(60)
         shutil.rmtree(Path(endpoint.removeprefix("ipc://")).parent)
 
 
+@pytest.mark.failure_matrix
 def test_a_pool_that_fails_itself_leaves_no_job_waiting(
     open_pool: OpenPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

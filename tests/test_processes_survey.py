@@ -40,6 +40,7 @@ def test_scanned_pixels_in_the_journal_are_what_the_instrument_counted(undisturb
     assert journal == sum(entry["pixels"] for entry in undisturbed.exposures())
 
 
+@pytest.mark.failure_matrix
 @posix_only
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kills", [pytest.param(3), pytest.param(25, marks=pytest.mark.long)])
@@ -71,6 +72,7 @@ def test_killed_daemon_loses_and_doubles_nothing(
         assert survey_state_is_initial(survey)
 
 
+@pytest.mark.failure_matrix
 @posix_only
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kills", [pytest.param(2), pytest.param(25, marks=pytest.mark.long)])

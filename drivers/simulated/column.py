@@ -13,7 +13,7 @@ from .specimen import Grid
 
 FOCUS_MM = 10.0
 """Working distance at which the stage origin is in focus."""
-PROBE_UM = 0.025
+PROBE_NM = 25.0
 """Standard deviation of the focused beam."""
 CONVERGENCE_RAD = 0.005
 """Half angle of the beam: out of focus by d, it widens by CONVERGENCE_RAD * d."""
@@ -24,7 +24,7 @@ class SimulatedColumn(VirtualSpectrometer):
 
     Parameters
     ----------
-    drift_nm_per_s, tilt_deg
+    drift_nm_per_s, tilt_deg, probe_nm
         See `SimulatedMicroscope`.
     limits, time_scale, log_file, state_file
         See `VirtualInstrument`.
@@ -35,6 +35,7 @@ class SimulatedColumn(VirtualSpectrometer):
         *,
         drift_nm_per_s: Sequence[float],
         tilt_deg: Sequence[float],
+        probe_nm: float,
         limits: ScanLimits,
         time_scale: float,
         log_file: str,
@@ -59,6 +60,7 @@ class SimulatedColumn(VirtualSpectrometer):
             state_file=state_file,
         )
         self._drift_nm_per_s = (float(drift_nm_per_s[0]), float(drift_nm_per_s[1]))
+        self._focused_um = probe_nm * 1e-3
         self._tilt_deg = (float(tilt_deg[0]), float(tilt_deg[1]))
 
     # -- optics -----------------------------------------------------------------------------
@@ -117,4 +119,4 @@ class SimulatedColumn(VirtualSpectrometer):
         state = self.get_state()
         slope_x, slope_y = (math.tan(math.radians(angle)) for angle in self._tilt_deg)
         focus_mm = FOCUS_MM + slope_x * state.x_mm + slope_y * state.y_mm
-        return math.hypot(PROBE_UM, CONVERGENCE_RAD * 1e3 * (self.get_working_distance() - focus_mm))
+        return math.hypot(self._focused_um, CONVERGENCE_RAD * 1e3 * (self.get_working_distance() - focus_mm))

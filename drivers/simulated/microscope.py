@@ -17,7 +17,7 @@ from sparse_actors.geometry import PixelBox
 from sparse_actors.imaging import ScanTiming
 
 from ..pixel_noise import add_noise, key_of
-from .column import SimulatedColumn
+from .column import PROBE_NM, SimulatedColumn
 from .labelled_specimen import LabelledSpecimen
 from .specimen import Specimen
 from .spectrometer import Spectrometer
@@ -41,6 +41,8 @@ class SimulatedMicroscope(SimulatedColumn):
         Of the specimen and of the noise.
     damage
         Voids and cracks relative to the reference specimen.
+    artefacts
+        Shadows and etch pits relative to the reference specimen: what a fast scan takes for damage.
     time_scale
         1 runs in real time, 10 ten times faster, 0 as fast as possible.
     row_overhead_us, scan_overhead_ms
@@ -57,6 +59,8 @@ class SimulatedMicroscope(SimulatedColumn):
         Speed (x, y) of the specimen under the beam, on the instrument's clock.
     tilt_deg
         Slope of the specimen along stage x and y: the working distance in focus changes with it.
+    probe_nm
+        Standard deviation of the focused beam; a wide one blurs small features, and coarse scans see them.
     pixel_type
         uint8, or uint16 with grey values 257 times as large.
     has_mask_scan
@@ -106,6 +110,7 @@ class SimulatedMicroscope(SimulatedColumn):
         *,
         seed: int = 1,
         damage: float = 1.0,
+        artefacts: float = 1.0,
         time_scale: float = 1.0,
         row_overhead_us: float = 20.0,
         scan_overhead_ms: float = 5.0,
@@ -116,6 +121,7 @@ class SimulatedMicroscope(SimulatedColumn):
         read_noise_grey: float = 0.6,
         drift_nm_per_s: Sequence[float] = (0.0, 0.0),
         tilt_deg: Sequence[float] = (0.0, 0.0),
+        probe_nm: float = PROBE_NM,
         pixel_type: Literal["uint8", "uint16"] = "uint8",
         has_mask_scan: bool = True,
         count_rate_cps: float = 100_000.0,
@@ -140,11 +146,14 @@ class SimulatedMicroscope(SimulatedColumn):
             raise ValueError(
                 "beam_current_na and stage_speed_mm_per_s must be above 0, damage must not be below 0"
             )
+        if not (probe_nm > 0 and artefacts >= 0):
+            raise ValueError("probe_nm must be above 0, artefacts must not be below 0")
         if not (spectrum_spread >= 0 and dead_time_us >= 0 and spectrum_overhead_us >= 0):
             raise ValueError("spectrum_spread, dead_time_us and spectrum_overhead_us must not be below 0")
         super().__init__(
             drift_nm_per_s=drift_nm_per_s,
             tilt_deg=tilt_deg,
+            probe_nm=probe_nm,
             limits=ScanLimits(
                 pixel_type=pixel_type,
                 timing=ScanTiming(row_overhead_us=row_overhead_us, scan_overhead_ms=scan_overhead_ms),
@@ -155,7 +164,7 @@ class SimulatedMicroscope(SimulatedColumn):
             log_file=log_file,
             state_file=state_file,
         )
-        self.specimen = Specimen(seed, damage)
+        self.specimen = Specimen(seed, damage, artefacts)
         """The steel, also where an image of labels takes its place."""
         self._surface: Specimen | LabelledSpecimen = self.specimen
         phases = len(STEEL)
@@ -334,6 +343,7 @@ class SimulatedMicroscope(SimulatedColumn):
             "read_noise_grey": self._read_noise_grey,
             "drift_nm_per_s": self._drift_nm_per_s,
             "tilt_deg": self._tilt_deg,
+            "probe_nm": self._focused_um * 1e3,
             "row_overhead_us": self._limits.timing.row_overhead_us,
             "scan_overhead_ms": self._limits.timing.scan_overhead_ms,
             "spectrometer": self._spectrum_parameters,

@@ -77,9 +77,12 @@ class Specimen:
         Any integer.
     damage
         Number of voids and cracks relative to the twin of the DP800 case.
+    artefacts
+        Number of shadows and etch pits, which look like damage to a fast scan, relative to the same.
     """
 
-    def __init__(self, seed: int, damage: float = 1.0) -> None:
+    def __init__(self, seed: int, damage: float = 1.0, artefacts: float = 1.0) -> None:
+        self._artefacts = artefacts
         self._seed = seed
         self._damage = damage
         self._key = key_of(seed)
@@ -170,12 +173,12 @@ class Specimen:
         angle, depth, rim = normal(math.pi / 2, 0.5, n), uniform(0.8, 0.95, n), uniform(10, 30, n)
         cracks = _objects(at, length, angle, radius, depth, rim=rim, phase=VOID)
 
-        at = scattered(SHADOWS)
+        at = scattered(SHADOWS * self._artefacts)
         n = len(at)
         length, angle, radius = uniform(0, 1, n), normal(0, 0.4, n), uniform(0.1, 0.4, n)
         shadows = _objects(at, length, angle, radius, uniform(0.08, 0.34, n), soft=uniform(0.15, 0.4, n))
 
-        at = scattered(ETCH_PITS)
+        at = scattered(ETCH_PITS * self._artefacts)
         n = len(at)
         pits = _objects(at, 0.0, 0.0, uniform(0.5, 1.3, n) * PX_UM, uniform(0.15, 0.62, n))
 

@@ -179,8 +179,7 @@ class PartitionScheduler:
             case DetectionReturned():
                 self._detections.learn(message)
             case RegionsPlanned(partition=partition):
-                self._unanswered.answered(f"detect {partition}")
-                self._unanswered.answered(f"plan {partition}")
+                self._unanswered.answered(f"detect {partition}", f"plan {partition}")
                 self._exposures.release(ScanId(partition))
                 yield from self._reservations.ask_for_regions(self._state.regions[partition])
                 yield from self._finish_tile(partition.tile)
@@ -206,8 +205,7 @@ class PartitionScheduler:
         yield answer
         if isinstance(answer, TileSkipped):
             for part in self._state.parts(answer.tile):
-                self._unanswered.answered(f"detect {part}")
-                self._unanswered.answered(f"plan {part}")
+                self._unanswered.answered(f"detect {part}", f"plan {part}")
             self._exposures.release_all(answer.tile)
             yield from self._finish_tile(answer.tile)
 
@@ -299,8 +297,7 @@ class PartitionScheduler:
         elif failed.actor == "microscope":
             # Rebuilt, it knows nothing: prepare it and go to the tile anew.
             self._is_prepared = False
-            if self._unanswered.command is not None:
-                self._unanswered.answered(self._unanswered.command)
+            self._unanswered.answered(self._unanswered.command or "")
 
     # -- orders -----------------------------------------------------------------------------
 

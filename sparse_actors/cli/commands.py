@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .evaluation_commands import codesign, pairs, sweep, train_detector
+from .keys_commands import keys_app
 from .queue_commands import COMMANDS
 from .recorded_commands import repair, replay
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
@@ -92,6 +94,7 @@ def check(
 
         from rich.console import Console
 
+        from sparse_actors.codesign_record import advice as advice_of
         from sparse_actors.config import load_config
         from sparse_actors.instrument_times import read_times, times_folder
 
@@ -99,7 +102,7 @@ def check(
         from .check import declared_limits, free_disk_bytes, predict, table, warnings
         from .check_maps import map_sentences, map_table, map_warnings, predict_maps
 
-        settings = load_config(config, overrides or ())
+        settings = load_config(config, overrides or ()).for_survey()
         limits = declared_limits(settings)
         prediction = predict(
             settings,
@@ -111,6 +114,8 @@ def check(
         maps = None if eds is None else predict_maps(settings, eds)
         has_survey = eds is None or eds.where == "regions"
         warned = warnings(settings, prediction, has_survey, maps.costs[-1].disk_bytes if maps else 0)
+        if has_survey and (said := advice_of(times_folder(os.environ), settings)) is not None:
+            warned.append(said)
         if eds is not None and maps is not None:
             warned += map_warnings(settings, eds, maps)
         found = {}
@@ -198,17 +203,25 @@ def audit(
 @app.command()
 def worker(
     endpoint: Annotated[
-        str, typer.Argument(help="Where the run listens (workers.listen), e.g. tcp://127.0.0.1:7741.")
+        str, typer.Argument(help="Where the run listens (workers.listen), e.g. tcp://scope:7741.")
     ],
+    keyfile: Annotated[
+        Path | None, typer.Option(metavar="NAME.secret", help="Key of this computer, of `keys new`.")
+    ] = None,
+    slots: Annotated[int, typer.Option(min=1, max=1024, metavar="N", help="How many jobs at a time.")] = 1,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="What this computer has, e.g. gpu; repeatable.")
+    ] = None,
 ) -> None:
-    """Detect for a run on this computer, until the run ends.
+    """Detect for the runs of another computer, one after the other, until Ctrl-C.
 
-    The run and the worker are started with the same secret in SPARSE_ACTORS_WORKER_TOKEN.
+    It is let in by its key. On one and the same computer a secret in SPARSE_ACTORS_WORKER_TOKEN, the same
+    for the run and the worker, does as well.
     """
     with reported(False):
-        from sparse_actors.network.worker import run_worker
+        from sparse_actors.network.worker_host import host_workers
 
-        raise typer.Exit(run_worker(endpoint))
+        raise typer.Exit(host_workers(endpoint, keyfile, slots, tag or ()))
 
 
 @app.command()
@@ -268,9 +281,14 @@ def show(
             typer.echo(settings.to_toml(), nl=False, file=data)
 
 
+app.command()(pairs)
+app.command()(sweep)
+app.command()(codesign)
 app.command()(learn)
 app.command()(repair)
 app.command()(replay)
 app.add_typer(train_app, name="train")
+train_app.command("detector")(train_detector)
+app.add_typer(keys_app, name="keys")
 for command in COMMANDS:
     app.command()(command)

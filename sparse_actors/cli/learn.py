@@ -41,7 +41,7 @@ def learn_shown(
     force: bool,
 ) -> dict[str, Any]:
     """Measure, group, write, and show it on stderr; returns what was found."""
-    config = load_config(find(config_file, os.environ), overrides)
+    config = load_config(find(config_file, os.environ), overrides).for_survey()
     chosen, out, beam_kev, eds = _wanted(config, at, out)
     refuse_to_overwrite(out, force)
     spread = spots if spots is not None else 0 if chosen else SPOTS

@@ -34,7 +34,7 @@ def run_shown(
 ) -> tuple[RunResult, Figures, ExitCode]:
     """Run or resume a survey, maps or both with progress, and a summary at the end, on stderr."""
     file = find(config_file, os.environ)
-    config = load_config(file, overrides)
+    config = load_config(file, overrides).for_survey()
     console = Console(stderr=True)
     times = times_folder(os.environ)
     progress = survey_progress(config, until_tile, read_times(times, config.microscope))

@@ -1,4 +1,4 @@
-"""Where a run may listen for workers started by hand: on this computer only."""
+"""Where a run may listen for workers: on this computer, and with a key for others too."""
 
 from __future__ import annotations
 
@@ -7,37 +7,55 @@ import re
 
 from sparse_actors.errors import ConfigError
 
+from .keys import Keys
+
 HIGHEST_PORT = 65535
+_ENDPOINT = re.compile(r"tcp://(?:\[(?P<v6>[0-9a-f:]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5}|\*)")
 
 
-def listen_problem(listen: str) -> str:
-    """Say what is wrong with an endpoint; empty if it is the TCP endpoint of a loopback address, or empty."""
+def needs_keys(listen: str) -> bool:
+    """Whether other computers can reach a valid endpoint."""
+    match = _ENDPOINT.fullmatch(listen)
+    return match is not None and not ipaddress.ip_address(match["v6"] or match["v4"]).is_loopback
+
+
+def listen_problem(listen: str, keys: Keys | None) -> str:
+    """Say what is wrong with an endpoint; empty if a run may listen there, or if it is empty.
+
+    An address that other computers reach needs the daemon's key pair.
+    """
     if not listen:
         return ""
-    match = re.fullmatch(r"tcp://(?:\[(?P<v6>[0-9a-f:]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5}|\*)", listen)
+    match = _ENDPOINT.fullmatch(listen)
     try:
-        is_loopback = match is not None and ipaddress.ip_address(match["v6"] or match["v4"]).is_loopback
+        address = ipaddress.ip_address((match["v6"] or match["v4"]) if match else "")
     except ValueError:
-        is_loopback = False
-    if match is None or not is_loopback:
         return (
-            "expected a loopback address such as 'tcp://127.0.0.1:5555'. "
-            "Workers on other machines reach it through a tunnel (ssh -R)"
+            "expected 'tcp://ADDRESS:PORT' with the number of an address of this computer: a loopback "
+            "address such as 127.0.0.1, or, for workers on other computers, 0.0.0.0 (all) or one of them"
         )
-    if match["port"] != "*" and int(match["port"]) > HIGHEST_PORT:
+    port = match["port"] if match else ""
+    if port != "*" and int(port) > HIGHEST_PORT:
         return f"expected a port of at most {HIGHEST_PORT}"
+    if not address.is_loopback:
+        try:
+            if keys is None:
+                raise ConfigError("make one by: sparse-actors keys new daemon")
+            keys.daemon()
+        except ConfigError as error:
+            return f"other computers reach this address, so that it needs a key: {error}"
     return ""
 
 
-def check_listen(listen: str) -> None:
+def check_listen(listen: str, keys: Keys | None) -> None:
     """Raise ConfigError unless a run may listen there."""
-    if problem := listen_problem(listen):
+    if problem := listen_problem(listen, keys):
         raise ConfigError(f"workers.listen = {listen!r}: {problem}")
 
 
 def tap_problem(key: str, endpoint: str) -> str:
     """Say why taps may not listen at an endpoint; empty if they may."""
-    if not listen_problem(endpoint):
+    if not listen_problem(endpoint, None):
         return ""
     return (
         f"taps.{key} = {endpoint!r}: expected a loopback address such as 'tcp://127.0.0.1:7742'. "

@@ -6,15 +6,16 @@ import queue
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from sparse_actors import wire
-from sparse_actors.errors import ConfigError, WireError
+from sparse_actors import plugins, wire
+from sparse_actors.errors import ConfigError, PluginError, WireError
 from sparse_actors.messages import (
     ActorFailed,
     ClassifySpectra,
@@ -25,14 +26,19 @@ from sparse_actors.messages import (
     WorkerWelcome,
 )
 
+from .effects import Effect, Kill, Publish, Refuse, Send
 from .endpoints import check_listen
 from .jobs import Job
+from .keys import Keys
 from .local_workers import KILL_S, LocalWorkers
 from .router import Router
-from .worker_book import Effect, Kill, Publish, Refuse, Send, WorkerBook
+from .same_code import code_of
+from .worker_book import WorkerBook
 
 POLL_S = 0.05
 """How long the death of a local worker may go unseen."""
+PING_S = 0.2
+"""A connection that ended is asked after for so long, in case the system is not done with it."""
 MAX_OPEN_JOBS = 512
 
 
@@ -61,6 +67,12 @@ class WorkerPool:
         A further endpoint for workers started by hand, such as "tcp://127.0.0.1:5555", or "".
     token
         Secret that those must show; empty makes a random one.
+    keys
+        Instead of a token those must show a key that is allowed; `listen` is encrypted.
+    needs
+        Tags that a worker must have to be given images.
+    tags
+        Those of the local workers.
     heartbeat_s, silence_s
         Period of the heartbeats, and the silence after which a side is held for dead.
     join_s
@@ -73,7 +85,7 @@ class WorkerPool:
     Raises
     ------
     ConfigError
-        `listen` is not a loopback address, or the options cannot be sent to a worker.
+        `listen` may not be listened on, or the options cannot be sent to a worker.
     """
 
     name = "workers"
@@ -93,6 +105,9 @@ class WorkerPool:
         local_workers: int,
         listen: str = "",
         token: str = "",
+        keys: Keys | None = None,
+        needs: Collection[str] = (),
+        tags: Collection[str] = (),
         heartbeat_s: float = 1.0,
         silence_s: float = 5.0,
         join_s: float = 120.0,
@@ -108,6 +123,9 @@ class WorkerPool:
             deadline_s=deadline_s,
             classifier=classifier,
             classifier_options=dict(classifier_options or {}),
+            session=secrets.token_hex(8),
+            code=_code("detector", detector, options)
+            | _code("classifier", classifier, classifier_options or {}),
             classifier_files=dict(classifier_files or {}),
         )
         try:
@@ -115,12 +133,14 @@ class WorkerPool:
         except (WireError, TypeError) as error:
             given = f"[detect] options {options} or [eds] options {classifier_options}"
             raise ConfigError(f"{given} cannot be sent to a worker: {error}") from None
-        check_listen(listen)
+        check_listen(listen, keys)
         self.token = token or secrets.token_urlsafe(32)
         self._publish = publish
         self._now = now
-        self._listen = listen
-        self._book = WorkerBook(welcome=welcome, token=self.token, join_s=join_s)
+        self._open_router = partial(Router, listen, keys, heartbeat_s, silence_s)
+        self._book = WorkerBook(
+            welcome=welcome, token=self.token, join_s=join_s, needs=needs, local_tags=tags
+        )
         self._local = LocalWorkers(
             count=local_workers, restart_budget=restart_budget, restart_window_s=restart_window_s, log=log
         )
@@ -130,6 +150,7 @@ class WorkerPool:
         self._thread: threading.Thread | None = None
         self._stop_timeout_s = 2.0
         self._refused = 0
+        self._ping_until_s = 0.0
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -139,7 +160,7 @@ class WorkerPool:
 
     def start(self) -> None:
         """Open the socket and start the workers; they join as they become ready."""
-        router = self._router = Router(self._listen)
+        router = self._router = self._open_router()
         self._thread = threading.Thread(target=self._run, args=(router,), name="workers", daemon=True)
         self._thread.start()
 
@@ -195,19 +216,24 @@ class WorkerPool:
         router.wait(POLL_S)
         while not self._inbox.empty():
             self._apply(router, self._book.submit(self._inbox.get(), self._now()))
-        for peer, message in router.received():
-            self._apply(router, self._decide(peer, message))
+        for peer, message, user in router.received():
+            self._apply(router, self._decide(peer, message, user))
         now_s = self._now()
-        for name, reason in self._local.ended(now_s):
-            self._apply(router, self._book.worker_died(name, reason))
+        if router.someone_left():
+            self._ping_until_s = now_s + PING_S
+        if now_s < self._ping_until_s:
+            self._apply(router, self._book.ping())
+        for name, reason, _ in self._local.ended(now_s):
+            self._apply(router, self._book.worker_died(name, reason, now_s))
+        self._apply(router, self._book.keep_only(router.users().values(), now_s))
         self._apply(router, self._book.tick(now_s, self._local.why_resting(now_s)))
 
-    def _decide(self, peer: bytes, message: Message | WireError) -> list[Effect]:
+    def _decide(self, peer: bytes, message: Message | WireError, user: str) -> list[Effect]:
         """Let the book judge a message; whatever a peer makes go wrong costs it the message only."""
         if isinstance(message, WireError):
             return [Refuse(str(message))]
         try:
-            return self._book.receive(peer, message, self._now())
+            return self._book.receive(peer, message, self._now(), user)
         except Exception as error:
             return [Refuse(f"{type(message).__name__}: {error!r}")]
 
@@ -219,9 +245,9 @@ class WorkerPool:
                     self._publish(replace(returned, finished_s=self._now()))
                 case Publish(message):
                     self._publish(message)
-                case Send(peer, message):
-                    if not router.send(peer, message):
-                        todo.extend(self._book.unreachable(peer))
+                case Send(peer, message, link):
+                    if not router.send(peer, message, link):
+                        todo.extend(self._book.unreachable(peer, self._now()))
                 case Kill(worker, reason, is_overdue):
                     self._local.kill(worker, reason, is_forgiven=is_overdue)
                 case Refuse(reason):
@@ -232,3 +258,10 @@ class WorkerPool:
         self._refused += 1
         if self._refused & (self._refused - 1) == 0:
             self._publish(MessageRefused(origin="workers", reason=reason[:200], count=self._refused))
+
+
+def _code(kind: plugins.Kind, name: str, options: Mapping[str, Any]) -> dict[str, str]:
+    try:
+        return code_of(kind, name, options) if name else {}
+    except PluginError:
+        return {}  # The workers will say what is wrong with it.

@@ -19,6 +19,9 @@ from sparse_actors.errors import ConfigError, WireError
 from sparse_actors.messages import Message
 
 from .endpoints import check_listen
+from .gate import Gate
+from .keys import Keys
+from .link_rate import LinkRate
 
 MAX_MESSAGES_PER_TURN = 1000
 MAX_INCOMING_BYTES = 1_000_000 + MAX_POIS * 8 * (2 + 1 + 4)
@@ -26,6 +29,9 @@ MAX_INCOMING_BYTES = 1_000_000 + MAX_POIS * 8 * (2 + 1 + 4)
 HIGH_WATER_MARK = 16
 """Messages waiting for one peer: a job and some heartbeats."""
 HANDSHAKE_MS = 5000
+LOCAL_HEARTBEAT_MS, LOCAL_SILENCE_MS = 200, 1000
+"""Of the connections to this computer's own workers. Signs of life come from a thread of the system, also
+while a detector holds the interpreter; a process that was stopped gives none."""
 MAX_SOCKET_PATH = 100
 """Bytes; the systems' limits are 104 and 108."""
 
@@ -33,7 +39,7 @@ _CONNECTIONS = zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DI
 
 
 class Router:
-    """A ROUTER socket on a private endpoint, and on a further loopback one if wanted.
+    """A ROUTER socket on a private endpoint, and on a further one if wanted.
 
     All methods but `wake` belong to one thread at a time.
 
@@ -41,15 +47,23 @@ class Router:
     ----------
     listen
         Further endpoint, such as "tcp://127.0.0.1:5555", or "".
+    keys
+        Encrypt `listen` and let in only who is on the list of workers; None lets anybody connect.
+    heartbeat_s, silence_s
+        Period of the signs of life on `listen`, and the silence after which a connection is closed.
 
     Raises
     ------
     ConfigError
-        `listen` is not a free port of a loopback address.
+        `listen` is not a free port of an address of this computer, or the daemon has no key.
     """
 
-    def __init__(self, listen: str) -> None:
-        check_listen(listen)
+    def __init__(
+        self, listen: str, keys: Keys | None = None, heartbeat_s: float = 1.0, silence_s: float = 5.0
+    ) -> None:
+        check_listen(listen, keys)
+        self._keys = keys
+        self._someone_left = False
         with contextlib.ExitStack() as stack:
             context = zmq.Context()
             # Last in, first out: the context is gone before the directory of its socket is removed.
@@ -57,11 +71,19 @@ class Router:
             stack.callback(context.destroy, linger=0)
             self._socket = _limited_socket(context)
             self._monitor = self._socket.get_monitor_socket(_CONNECTIONS)
+            self._socket.heartbeat_ivl, self._socket.heartbeat_timeout = LOCAL_HEARTBEAT_MS, LOCAL_SILENCE_MS
             self._handshaking: dict[int, None] = {}
             self._socket.bind("tcp://127.0.0.1:*" if directory is None else f"ipc://{directory / 'workers'}")
             self.endpoints = [self._socket.getsockopt_string(zmq.LAST_ENDPOINT)]
             """Where workers connect: the private endpoint, then `listen`."""
             if listen:
+                # These options hold for what is bound after them, not for this computer's own workers.
+                self._socket.heartbeat_ivl = int(1000 * heartbeat_s)
+                self._socket.heartbeat_timeout = int(1000 * silence_s)
+                if keys is not None:
+                    gate = Gate(context, keys)
+                    stack.callback(gate.close)
+                    gate.guard(self._socket, "workers")
                 try:
                     self._socket.bind(listen)
                 except zmq.ZMQError as error:
@@ -88,29 +110,50 @@ class Router:
         with contextlib.suppress(BlockingIOError):
             self._wake_receiver.recv(4096)
 
-    def send(self, peer: bytes, message: Message) -> bool:
-        """Send without waiting; False when the peer is gone or does not read."""
+    def send(self, peer: bytes, message: Message, link: LinkRate | None = None) -> bool:
+        """Send without waiting; False when the peer is gone or does not read.
+
+        Over a link that is measured, arrays are compressed when they get there sooner.
+        """
+        frames = wire.encode(message, link.pack) if link else wire.encode(message)
         try:
-            self._socket.send_multipart([peer, *wire.encode(message)], flags=zmq.NOBLOCK, copy=False)
+            self._socket.send_multipart([peer, *frames], flags=zmq.NOBLOCK, copy=False)
         except zmq.ZMQError as error:
             if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 return False
             raise
+        if link:
+            link.sent(sum(map(len, frames)))
         return True
 
-    def received(self) -> Iterator[tuple[bytes, Message | WireError]]:
-        """Yield what has come, at most MAX_MESSAGES_PER_TURN: a peer and its message or what is wrong."""
+    def received(self) -> Iterator[tuple[bytes, Message | WireError, str]]:
+        """Yield what has come, at most MAX_MESSAGES_PER_TURN.
+
+        A peer, its message or what is wrong with it, and the name of the key that it showed.
+        """
         for _ in range(MAX_MESSAGES_PER_TURN):
             if self._monitor.poll(0) and self._is_stranger_gone():
-                yield b"", WireError("a peer that does not speak ZMTP 3")
+                yield b"", WireError("a peer that does not speak ZMTP 3 or may not connect"), ""
             try:
-                peer, frames = self._receive_frames()
+                peer, key, frames = self._receive_frames()
             except zmq.Again:
                 return
+            user = self.users().get(bytes.fromhex(key), "") if key else ""
             try:
-                yield peer, wire.decode(frames)
+                if key and not user:
+                    raise WireError("a peer whose key was revoked")
+                yield peer, wire.decode(frames), user
             except WireError as error:
-                yield peer, error
+                yield peer, error, user
+
+    def users(self) -> dict[bytes, str]:
+        """Return who may be connected now: the name of each key."""
+        return self._keys.allowed("workers") if self._keys else {}
+
+    def someone_left(self) -> bool:
+        """Whether a connection ended since the last call; which one, only a message to it tells."""
+        left, self._someone_left = self._someone_left, False
+        return left
 
     def close(self) -> None:
         """Close everything and remove the private directory."""
@@ -123,20 +166,25 @@ class Router:
         if event["event"] == zmq.EVENT_ACCEPTED:
             self._handshaking[descriptor] = None
         elif event["event"] == zmq.EVENT_DISCONNECTED:
+            self._someone_left = True
             return self._handshaking.pop(descriptor, 0) is None
         elif self._handshaking:
             # A success does not say whose it is: most likely that of the oldest.
             del self._handshaking[next(iter(self._handshaking))]
         return False
 
-    def _receive_frames(self) -> tuple[bytes, list[memoryview]]:
+    def _receive_frames(self) -> tuple[bytes, str, list[memoryview]]:
         peer = self._socket.recv(zmq.NOBLOCK)
         frames: list[memoryview] = []
+        key = ""
         while self._socket.getsockopt(zmq.RCVMORE):
             frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+            if not frames and self._keys:
+                with contextlib.suppress(zmq.ZMQError):  # EINVAL: it came by the private endpoint
+                    key = str(frame.get("User-Id"))
             if len(frames) < wire.MAX_ARRAYS + 2:  # One more than `decode` accepts.
                 frames.append(frame.buffer)
-        return peer, frames
+        return peer, key, frames
 
 
 def _limited_socket(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:

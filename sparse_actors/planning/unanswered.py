@@ -80,11 +80,12 @@ class Unanswered:
                 yield order(1)
             yield After(within_s, Overdue(what=what, attempt=1))
 
-    def answered(self, what: str) -> None:
-        """Take off an order that was answered."""
-        self._awaited.pop(what, None)
-        if self.command == what:
-            self.command = None
+    def answered(self, *orders: str) -> None:
+        """Take off orders that were answered."""
+        for what in orders:
+            self._awaited.pop(what, None)
+            if self.command == what:
+                self.command = None
 
     def drop(self, *kinds: str) -> None:
         """Stop waiting for some kinds."""

@@ -203,6 +203,9 @@ def _write_session(entry: Any, record: RunRecord) -> None:
     note["description"] = last.config_toml
     note["checksum"] = hashlib.sha256(last.config_toml.encode()).hexdigest()
     note["algorithm"] = "sha256"
+    if last.models:
+        models = _group(entry, "note_models", "NXnote")
+        models["type"], models["description"] = "text/plain", "\n".join(last.models)
 
     measurement = _group(entry, "measurement", "NXem_measurement")
     instrument = _group(measurement, "instrument", "NXem_instrument")
@@ -291,16 +294,20 @@ def _write_rescans(entry: Any, record: RunRecord) -> None:
     scans = [scan for scan in recorded_scans(record) if not scan.id.is_fast]
     if not scans:
         return
-    mosaic = Mosaic(record.panorama, scans[0].imaging.size_px)
+    mosaic = Mosaic(record.panorama, _analysis_size(record))
     paths = dict(zip([scan.id for scan in scans], region_paths(scans), strict=True))
     dtype = _pixels(record, scans)
     layout = h5py.VirtualLayout(mosaic.shape, dtype)
-    for scan, parts in mosaic.visible_parts(scans):
+    sources = {}
+    for scan in scans:
         shape = (scan.box.height, scan.box.width)
         source = h5py.VirtualSource("data/regions.h5", paths[scan.id], shape=shape, dtype=dtype)
         describe(_whole(entry["regions"], paths[scan.id], source), scan)
+        sources[scan.id] = source
+    # A run of pairs has fast images of several settings among them, which have their own grids.
+    for scan, parts in mosaic.visible_parts(s for s in scans if s.imaging.size_px == mosaic.size_px):
         for place, part in parts:
-            layout[place.slices] = source[part.slices]
+            layout[place.slices] = sources[scan.id][part.slices]
     _picture(entry, "panorama_analysis", layout, mosaic, "analysis scans")
 
 

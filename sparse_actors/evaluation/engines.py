@@ -1,0 +1,98 @@
+"""Where the work of a sweep is done: in processes of this computer, or on a Dask cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from typing import Any
+
+from sparse_actors.errors import ConfigError
+
+CONNECT_S = 20.0
+
+
+class _Here(Executor):
+    """Works when a result is asked for, in the thread that asks."""
+
+    def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+        """Return a future that computes its result when it is first asked."""
+        return _Lazy(function, arguments, named)
+
+
+class _Lazy(Future[Any]):
+    def __init__(self, function: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        super().__init__()
+        self._work = function, arguments, named
+
+    def result(self, timeout: float | None = None) -> Any:
+        function, arguments, named = self._work
+        if not self.done():
+            self.set_result(function(*arguments, **named))
+        return super().result(timeout)
+
+
+@contextlib.contextmanager
+def engine(name: str, jobs: int) -> Iterator[Executor]:
+    """Yield an executor; work that has not begun is dropped at the end.
+
+    Parameters
+    ----------
+    name
+        "local", or the address of a Dask scheduler: "dask://host:port". Its workers need sparse-actors and
+        the folder of the pairs under the same path.
+    jobs
+        Local processes; 1 works in this one, 0 takes one for every core.
+
+    Raises
+    ------
+    ConfigError
+        There is no such engine, or it cannot be reached.
+    """
+    if name == "local":
+        count = jobs or os.cpu_count() or 1
+        if count == 1:
+            yield _Here()
+            return
+        executor = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _alone)
+        try:
+            yield executor
+        finally:
+            executor.shutdown(cancel_futures=True)
+    elif name.startswith("dask://"):
+        yield from _dask(name.removeprefix("dask://"))
+    else:
+        raise ConfigError(f"--engine {name}: expected local or dask://HOST:PORT")
+
+
+def _alone() -> None:
+    """Leave Ctrl-C to the process that waits for the results."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _dask(address: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "--engine dask: needs the package distributed: pip install sparse-actors[dask]"
+        ) from None
+    host, _, port = address.rpartition(":")
+    try:
+        # A client that does not connect leaves its thread behind: see first that somebody is there.
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        client = Client(f"tcp://{address}", timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--engine dask://{address}: there is no scheduler: {error}") from None
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise ConfigError(f"--engine dask://{address}: the scheduler has no workers yet; start some")
+        executor = client.get_executor(pure=False)
+        try:
+            yield executor
+        finally:
+            executor.shutdown(wait=False)
