@@ -342,3 +342,30 @@ def test_two_clients_get_their_own_images_and_never_stop_each_other(
     thread.join(DEADLINE_S)
     assert images[0].shape == (64, 96)
     second.disconnect()
+
+
+# -- faults by name -------------------------------------------------------------------------------
+
+
+def test_faults_are_switched_on_by_name() -> None:
+    faults = Faults()
+    for text in (
+        "lose_chunk",
+        "reply_delay_s=0.8",
+        "silent=SetWD",
+        "silent=GetWD",
+        "on_scans=7",
+        "cut_at=SetWD",
+    ):
+        faults.switch_on(text)
+    assert faults == Faults(
+        lose_chunk=True, reply_delay_s=0.8, silent={"SetWD", "GetWD"}, on_scans={7}, cut_at="SetWD"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["nonsense", "lose_chunk=1", "silent", "reply_delay_s=soon", "number_style=x"]
+)
+def test_a_fault_that_there_is_not_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"known are|expected|could not convert|invalid literal"):
+        Faults().switch_on(text)

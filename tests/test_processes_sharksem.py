@@ -98,7 +98,19 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarra
 @pytest.mark.timeout(180)
 def test_commands_run_a_survey_from_the_shell(tmp_path: Path) -> None:
     module = "sparse_actors.drivers.sharksem.fake_server"
-    command = [sys.executable, "-m", module, "--port", "0", "--time-scale", "0", "--fault", "stale_frame"]
+    command = [
+        sys.executable,
+        "-m",
+        module,
+        "--port",
+        "0",
+        "--time-scale",
+        "0",
+        "--fault",
+        "stale_frame",
+        "--fault",
+        "reply_delay_s=0.01",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

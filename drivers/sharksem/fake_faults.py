@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from .fake_wire import NumberStyle
 
@@ -59,3 +59,26 @@ class Faults:
     def acts_on(self, scan: int) -> bool:
         """Whether the faults of images act on a scan."""
         return not self.on_scans or scan in self.on_scans
+
+    def switch_on(self, text: str) -> None:
+        """Switch on a fault by its name, with a value where it takes one: "lose_chunk", "silent=SetWD".
+
+        Raises
+        ------
+        ValueError
+            There is no such fault, or its value is none that it takes.
+        """
+        name, sign, value = text.partition("=")
+        if name not in (f.name for f in fields(self)):
+            raise ValueError(
+                f"there is no fault {name!r}; known are {', '.join(f.name for f in fields(self))}"
+            )
+        now = getattr(self, name)
+        if isinstance(now, bool) == bool(sign):
+            raise ValueError(f"fault {text!r}: expected {name}" + ("" if isinstance(now, bool) else "=VALUE"))
+        if isinstance(now, bool):
+            setattr(self, name, True)
+        elif isinstance(now, set):
+            now.add(int(value) if name == "on_scans" else value)
+        else:
+            setattr(self, name, type(now)(value))

@@ -297,23 +297,24 @@ class FakeServer:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until Ctrl-C."""
     parser = argparse.ArgumentParser(description="A SharkSEM server with a simulated specimen.")
+    names = ", ".join(f.name for f in dataclasses.fields(Faults))
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8300, help="for commands; 0: any free one")
     parser.add_argument("--seed", type=int, default=1, help="of the specimen and its noise")
-    parser.add_argument(
-        "--time-scale", type=float, default=1.0, help="how much faster than real; 0: no waiting"
-    )
+    parser.add_argument("--time-scale", type=float, default=1.0, help="times faster; 0: no waiting")
     parser.add_argument("--protocol", default="3.2.20", help="protocol version")
-    switches = [f.name for f in dataclasses.fields(Faults) if f.type == "bool"]
-    parser.add_argument("--fault", action="append", choices=switches, default=[], help="what goes wrong")
-    parser.add_argument(
-        "--on-scan", action="append", type=int, default=[], help="in which scans; else in all"
-    )
+    parser.add_argument("--beam-change-s", type=float, default=0.0, help="how long the beam is switching")
+    parser.add_argument("--fault", action="append", default=[], help=f"NAME or NAME=VALUE of {names}")
     chosen = parser.parse_args(arguments)
-    faults = Faults(on_scans=set(chosen.on_scan))
-    for name in chosen.fault:
-        setattr(faults, name, True)
-    instrument = FakeInstrument(seed=chosen.seed, time_scale=chosen.time_scale)
+    faults = Faults()
+    try:
+        for text in chosen.fault:
+            faults.switch_on(text)
+    except ValueError as error:
+        parser.error(str(error))
+    instrument = FakeInstrument(
+        seed=chosen.seed, time_scale=chosen.time_scale, beam_change_s=chosen.beam_change_s
+    )
     server = FakeServer(
         chosen.host, chosen.port, instrument=instrument, faults=faults, version=chosen.protocol
     )
