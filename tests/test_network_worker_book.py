@@ -405,3 +405,12 @@ Pool.TestCase.settings = settings(
     max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestPool = Pool.TestCase
+
+
+@pytest.mark.parametrize("local", ["local-1", ""])
+def test_a_job_is_said_to_be_there_once_and_not_more(local: str) -> None:
+    book = new_book()
+    with_worker(book, b"1", local=local)
+    book.submit(job(0), 0.0)
+    assert not refusals(book.receive(b"1", JobArrived(), 0.1))
+    assert refusals(book.receive(b"1", JobArrived(), 0.2))
