@@ -361,9 +361,10 @@ class Config(Table):
         return self.model_copy(update={"pairs": None})
 
     def for_pairs(self) -> Config:
-        """Return the configuration of pairs, named so, without [eds]."""
+        """Return the configuration of pairs, named so, without [eds] and [audit]."""
         run = self.run.model_copy(update={"name": f"{self.run.name[:58]}-pairs"})
-        return self.model_copy(update={"run": run, "pairs": self.pairs or PairsTable(), "eds": None})
+        left_out = {"eds": None, "audit": None}
+        return self.model_copy(update={"run": run, "pairs": self.pairs or PairsTable(), **left_out})
 
     @property
     def fast(self) -> Imaging:

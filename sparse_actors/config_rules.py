@@ -269,6 +269,20 @@ def _listen(config: Config) -> Iterator[str]:
     )
     if taps.images_listen and not taps.listen:
         yield "taps.images_listen is set and taps.listen is not: taps learn there where the images are"
+    taken: dict[int, str] = {}
+    for key, listen in (
+        ("taps.listen", taps.listen),
+        ("taps.images_listen", taps.images_listen),
+        ("workers.listen", config.workers.listen),
+    ):
+        port = listen.rpartition(":")[2]
+        if not port.isdecimal():
+            continue
+        if other := taken.get(int(port)):
+            yield f"{key} = {came(listen)}: the port is that of {other}; give another"
+        taken[int(port)] = key
+        if key == "taps.listen":
+            taken[int(port) + 1] = "the facts, which is the next after taps.listen"
 
 
 def _driver(config: Config) -> Iterator[str]:
@@ -354,7 +368,7 @@ RULES: dict[Callable[[Config], Iterator[str]], tuple[Key, ...]] = {
         ("scan", "analysis"),
     ),
     _pairs: (("pairs",), _ANALYSIS, _CORNERS),
-    _listen: (("workers", "listen"),),
+    _listen: (("workers", "listen"), ("taps",)),
     _driver: (plugins.NAME_KEY["microscope"], plugins.OPTIONS_KEY["microscope"]),
     _detector: (plugins.NAME_KEY["detector"], plugins.OPTIONS_KEY["detector"]),
     _audit: (("audit",), ("eds", "where"), plugins.NAME_KEY["detector"], _ANALYSIS),

@@ -44,6 +44,31 @@ def test_repair_says_what_is_damaged(tmp_path: Path) -> None:
     assert slab.stem in " ".join(json.loads(result.stdout)["problems"])
 
 
+def test_repair_leaves_out_what_was_damaged_after_it_was_packed(tmp_path: Path) -> None:
+    whole_run(tmp_path / "run")
+    assert invoke("repair", tmp_path / "run").exit_code == 0
+    packed = tmp_path / "run" / "data" / "fast.h5"
+    with h5py.File(packed) as file:
+        chunk = file["real"].id.get_chunk_info(0)
+    with packed.open("r+b") as raw:
+        raw.seek(chunk.byte_offset)
+        raw.write(bytes(byte ^ 0x5A for byte in packed.read_bytes()[chunk.byte_offset :][: chunk.size]))
+    (tmp_path / "run" / "run.nxs").unlink()
+    result = invoke("repair", tmp_path / "run", "--json")
+    assert result.exit_code == 1
+    problems = json.loads(result.stdout)["problems"]
+    assert problems
+    assert all("is left out of the result" in problem for problem in problems)
+    assert h5py.is_hdf5(tmp_path / "run" / "run.nxs")
+
+
+def test_repair_needs_a_run_and_leaves_nothing_where_there_is_none(tmp_path: Path) -> None:
+    result = invoke("repair", tmp_path)
+    assert result.exit_code == 5
+    assert "is not a run: it has no journal" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_repair_leaves_a_run_that_goes_on_alone(tmp_path: Path) -> None:
     whole_run(tmp_path / "run", outcome="stopped")
     journal, _, _ = Journal.open(RunFolder(tmp_path / "run").journal)

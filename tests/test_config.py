@@ -182,6 +182,16 @@ def test_eight_errors_are_eight_problems():
             "taps.listen = .*expected a loopback address",
         ),
         ("[run]", "[taps]\nimages_listen = 'tcp://127.0.0.1:7744'\n[run]", "taps.listen is not"),
+        (
+            "[run]",
+            "[taps]\nlisten = 'tcp://127.0.0.1:7742'\nimages_listen = 'tcp://127.0.0.1:7743'\n[run]",
+            "taps.images_listen = .*the port is that of the facts",
+        ),
+        (
+            "[run]",
+            "[taps]\nlisten = 'tcp://127.0.0.1:7741'\n[workers]\nlisten = 'tcp://127.0.0.1:7741'\n[run]",
+            "workers.listen = .*the port is that of taps.listen",
+        ),
         ("[run]", "[workers]\nlisten = '0.0.0.0:7'\n[run]", "workers.listen = .*tcp://ADDRESS:PORT"),
         (
             'driver = "stand_ins:Scope"',

@@ -230,6 +230,11 @@ def test_nobody_at_home_is_said_in_words() -> None:
         sparse_actors.listen(endpoint, wait_s=0.2)
 
 
+def test_what_is_no_endpoint_is_said_in_words() -> None:
+    with pytest.raises(TapError, match="'scope' is not an endpoint"):
+        sparse_actors.listen("scope")
+
+
 def test_all_messages_of_a_run_can_be_sent(run: Run) -> None:
     recorded = Recorded(
         scan_id=ScanId(PartitionId(FIRST, 0)),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from order_story import Killed, OrderStory, at, told
 from story import Story, survey
+from story_map import MapStory
 
 from sparse_actors.geometry import PixelBox, TileIndex
 from sparse_actors.messages import (
+    FieldMapped,
     Message,
     OrderRefused,
     ProposeRegions,
@@ -22,6 +24,7 @@ from sparse_actors.messages import (
     TileFinished,
 )
 from sparse_actors.planning.audit import AUDIT, AuditPlan, covered_by
+from sparse_actors.planning.survey_plan import FieldsPlan
 from sparse_actors.runtime.virtual import Delivery, Fault
 
 FIRST, SECOND = TileIndex(0, 0), TileIndex(0, 1)
@@ -83,6 +86,17 @@ def test_what_is_drawn_is_what_the_plan_draws_again_from_the_regions() -> None:
         drawn, of_windows = PLAN.drawn(covered_by(regions, plan.analysis.size_px), tile, plan.seed)
         assert boxes == PLAN.exposures(drawn, plan.analysis.size_px)
         assert of_windows <= 64
+
+
+@pytest.mark.parametrize("largest", [None, 2])
+def test_windows_are_not_mapped(largest: int | None) -> None:
+    fields = FieldsPlan(where="regions", grid_px=(32, 32), largest=largest)
+    mapped = []
+    for audit in (None, AuditPlan(windows=3, window_px=(16, 16), margin_px=4)):
+        story = MapStory(survey(columns=2, fields=fields, audit=audit))
+        assert story.tell()[-1] == WHOLE
+        mapped.append({fact.field for fact in of(FieldMapped, story.disk.journal)})
+    assert mapped[0] == mapped[1] != set()
 
 
 def test_another_seed_draws_other_windows() -> None:

@@ -189,7 +189,7 @@ def audit(
     ],
     as_json: Json = False,
 ) -> None:
-    """Estimate what a run has missed so far, by the random windows of its [audit] table; changes nothing."""
+    """Estimate what a run has missed so far, by the random windows of its audit; changes nothing."""
     with reported(as_json) as data:
         from .audit import audit_folder, figures, sentences
 

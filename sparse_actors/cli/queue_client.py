@@ -158,6 +158,14 @@ def current_run(queue: Path | None) -> Path:
     return Path(running.folder)
 
 
+def is_current(queue: Path | None, folder: Path) -> bool:
+    """Whether a run is the one that the daemon makes, though it may not answer yet."""
+    try:
+        return current_run(queue) == folder
+    except ControlError:
+        return False
+
+
 def run_status(folder: Path) -> RunStatus:
     """Ask a run where it stands; raises NobodyAnswersError if it does not go on."""
     return ask(folder, Status(), RunStatus)

@@ -78,12 +78,14 @@ def watch(queue: Queue = None, run: RunFolder = None, as_json: Json = False) -> 
         from rich.console import Console
 
         from .exit_codes import ExitCode
-        from .queue_client import current_run
+        from .queue_client import current_run, is_current
         from .watch import watch_run
 
         folder = run or current_run(queue)
         try:
-            outcome, reason, figures, code = watch_run(folder, Console(stderr=True))
+            outcome, reason, figures, code = watch_run(
+                folder, Console(stderr=True), lambda: run is None and is_current(queue, folder)
+            )
         except KeyboardInterrupt:
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         if as_json:

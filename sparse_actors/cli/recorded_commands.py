@@ -46,16 +46,19 @@ def replay(folder: RunArgument, as_json: Json = False) -> None:
 def repair(folder: RunArgument, as_json: Json = False) -> None:
     """Write a run's result files anew from its journal and pixels; exit code 1 if something is missing."""
     with reported(as_json) as data:
+        from sparse_actors.errors import JournalError
         from sparse_actors.recording.journal import Journal
         from sparse_actors.recording.nexus import finalize
         from sparse_actors.recording.run_folder import RunFolder
 
         from .exit_codes import ExitCode
 
+        if not RunFolder(folder).journal.exists():
+            raise JournalError(f"{folder} is not a run: it has no journal")
         # Nobody else records while the files are written; a torn last record is cut off.
         journal, _, warning = Journal.open(RunFolder(folder).journal)
         try:
-            problems = finalize(folder)
+            problems = finalize(folder, is_distrusted=True)
         finally:
             journal.close()
         if as_json:

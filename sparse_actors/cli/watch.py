@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +77,19 @@ def figures_of(folder: Path) -> Figures | None:
     return watched.progress.figures()
 
 
-def watch_run(folder: Path, console: Console) -> tuple[str, str, Figures, ExitCode]:
+def watch_run(
+    folder: Path, console: Console, is_expected: Callable[[], bool] = lambda: False
+) -> tuple[str, str, Figures, ExitCode]:
     """Show a run until it ends; returns how it ended, why, the figures and the exit code `run` has.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    console
+        Where it is shown.
+    is_expected
+        Whether somebody is about to start it, though it does not answer yet.
 
     Raises
     ------
@@ -90,7 +102,7 @@ def watch_run(folder: Path, console: Console) -> tuple[str, str, Figures, ExitCo
     news = watched.read()
     turn = threading.Event()
     while watched.progress is None:
-        if not is_alive(folder):
+        if not (is_alive(folder) or is_expected()):
             raise NobodyAnswersError(f"{folder}: no run is going on there, and none was")
         turn.wait(POLL_S)
         news += watched.read()

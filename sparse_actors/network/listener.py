@@ -46,7 +46,11 @@ class Listener(Generic[M]):
         self._door = self._context.socket(zmq.DEALER)
         self._door.linger = 0
         self._door.rcvhwm = 0  # the whole state may come at once
-        self._door.connect(endpoint)
+        try:
+            self._door.connect(endpoint)
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise TapError(f"{endpoint!r} is not an endpoint such as tcp://127.0.0.1:7742: {error}") from None
         self._sockets: list[zmq.Socket[bytes]] = []
         self._poller = zmq.Poller()
         try:

@@ -14,6 +14,7 @@ from sparse_actors.messages import (
     RunStarted,
     SpectraRecorded,
 )
+from sparse_actors.planning.audit import AUDIT
 from sparse_actors.planning.survey_plan import FieldsPlan, SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
 
@@ -85,7 +86,8 @@ class MapQueue:
         if self._plan.fields is None:
             return False
         if not self._state.is_finished():
-            return any(self._state.regions.get(part) for part in self._state.parts(tile))
+            parts = (*self._plan.parts(tile), *self._proposed(tile))
+            return any(self._state.regions.get(part) for part in parts)
         return any(field.id.tile == tile and not self._is_done(field) for field in self.fields())
 
     def _is_done(self, field: MapField) -> bool:
@@ -136,10 +138,15 @@ class MapQueue:
         """
         found = self._on_grid(self._plan.parts(tile), grid_px)
         kept = [box for box in found if not any(o.contains(box) for o in found if o != box)]
-        for box in self._on_grid(tuple(self._state.proposals.get(tile, ())), grid_px):
+        for box in self._on_grid(self._proposed(tile), grid_px):
             if not any(other.contains(box) for other in kept):
                 kept.append(box)
         return kept
+
+    def _proposed(self, tile: TileIndex) -> tuple[PartitionId, ...]:
+        """Return what was proposed of a tile because something is there: not the windows of the audit."""
+        proposals = self._state.proposals.get(tile, {})
+        return tuple(part for part, proposed in proposals.items() if proposed.source != AUDIT)
 
     def _on_grid(self, parts: tuple[PartitionId, ...], grid_px: tuple[int, int]) -> list[PixelBox]:
         """Return the different regions of some parts of a tile on the map grid."""

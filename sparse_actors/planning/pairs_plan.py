@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import ClassVar
 
 from sparse_actors.geometry import PartitionId, TileIndex, full_frame
 from sparse_actors.imaging import Imaging
@@ -22,6 +23,8 @@ class PairsPlan(SurveyPlan):
 
     `fast` is the first of the fast settings. `partitions` must be 1 and `halo_px` 0, as nothing is detected.
     """
+
+    has_regions: ClassVar[bool] = False
 
     more_fast: tuple[Imaging, ...] = ()
     """The other fast settings."""
@@ -49,7 +52,7 @@ class PairsPlan(SurveyPlan):
         else:
             chosen = drawn(tiles, count or min(DEFAULT_TILES, len(tiles)), survey.seed)
         given = {entry.name: getattr(survey, entry.name) for entry in fields(survey)}
-        given |= {"partitions": 1, "halo_px": 0, "fast": fast[0], "fields": None}
+        given |= {"partitions": 1, "halo_px": 0, "fast": fast[0], "fields": None, "audit": None}
         return cls(**given, more_fast=tuple(fast[1:]), chosen=chosen)
 
     @cached_property

@@ -129,6 +129,8 @@ class RunOrders:
             return f"tile {tile} is not of this run"
         if tile not in self._plan.tiles:
             return "this run maps whole tiles and scans no regions"
+        if not self._plan.has_regions:
+            return "this run scans whole tiles for analysis: there is nothing to propose"
         if tile in self._state.skipped:
             return f"tile {tile} is skipped: {self._state.skipped[tile]}"
         if not any(scan.id in self._state.exposed for scan in self._plan.fast_scans(tile)):

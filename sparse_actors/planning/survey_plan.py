@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 from sparse_actors.geometry import Panorama, PartitionId, PixelBox, TileIndex, TileOrder, partition_boxes
 from sparse_actors.imaging import Imaging, ScanTiming
@@ -36,6 +36,9 @@ class SurveyPlan:
 
     The corner values are (top left, top right, bottom left), or None where nothing is to be set.
     """
+
+    has_regions: ClassVar[bool] = True
+    """Whether something plans regions in what is scanned fast."""
 
     panorama: Panorama
     fast: Imaging

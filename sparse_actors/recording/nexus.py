@@ -47,7 +47,9 @@ from .tables import (
 OVERVIEW_MAX_PX = 4096
 
 
-def finalize(folder: Path, check: Callable[[], None] = lambda: None) -> tuple[str, ...]:
+def finalize(
+    folder: Path, check: Callable[[], None] = lambda: None, *, is_distrusted: bool = False
+) -> tuple[str, ...]:
     """Pack the recorded images and write `run.nxs` and `run.hspy`.
 
     May be repeated, also for a run that is to be resumed, and may be killed at any moment: each file
@@ -60,6 +62,8 @@ def finalize(folder: Path, check: Callable[[], None] = lambda: None) -> tuple[st
         Of the run.
     check
         Called between images; may raise KeyboardInterrupt to end this.
+    is_distrusted
+        Whether images are read again although they were packed and read back once.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def finalize(folder: Path, check: Callable[[], None] = lambda: None) -> tuple[st
     fast, rescans = record.folder.packed_fast, record.folder.packed_regions
     for path, is_fast in ((fast, True), (rescans, False)):
         check()
-        if not is_packed(path, _packables(record, check, is_fast=is_fast)):
+        if is_distrusted or not is_packed(path, _packables(record, check, is_fast=is_fast)):
             _leave_out_damaged(record, check, is_fast=is_fast)
     tiles = pack_fast(fast, _packables(record, check, is_fast=True))
     pack_regions(rescans, _packables(record, check, is_fast=False))
