@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import get_args
 
 from .fake_wire import NumberStyle
 
@@ -69,10 +70,11 @@ class Faults:
             There is no such fault, or its value is none that it takes.
         """
         name, sign, value = text.partition("=")
-        if name not in (f.name for f in fields(self)):
-            raise ValueError(
-                f"there is no fault {name!r}; known are {', '.join(f.name for f in fields(self))}"
-            )
+        known = [f.name for f in fields(self)]
+        if name not in known:
+            raise ValueError(f"there is no fault {name!r}; known are {', '.join(known)}")
+        if name == "number_style" and value not in get_args(NumberStyle):
+            raise ValueError(f"fault {text!r}: expected one of {', '.join(get_args(NumberStyle))}")
         now = getattr(self, name)
         if isinstance(now, bool) == bool(sign):
             raise ValueError(f"fault {text!r}: expected {name}" + ("" if isinstance(now, bool) else "=VALUE"))
