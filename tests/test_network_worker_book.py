@@ -204,13 +204,6 @@ def test_messages_out_of_order_are_refused() -> None:
         assert refusals(book.receive(b"1", message, 0.0))
 
 
-def test_a_local_worker_may_say_that_a_job_has_come() -> None:
-    book = new_book()
-    with_worker(book, local="local-1")
-    book.submit(job(0), 0.0)
-    assert not book.receive(b"1", JobArrived(), 0.0)
-
-
 def test_two_workers_of_one_process_have_two_names() -> None:
     book = new_book()
     with_worker(book, b"1")
