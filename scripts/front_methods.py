@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
+import numpy as np
 from front_tiles import FastScan
 
 from sparse_actors.contracts.detector import Pois
+from sparse_actors.detection.scored_candidates import ScoredCandidates
 from sparse_actors.detection.threshold_dbscan import ThresholdDbscan
 from sparse_actors.evaluation.matching import Found, find
 from sparse_actors.planning.placement import regions_covering
@@ -53,6 +55,8 @@ def methods(quick: bool) -> dict[str, Method]:
         ),
         "free-windows-same-fast-scan": Method(PAPER_SCAN, by_clusters, clusters(quick), freely),
         "fitted-windows-same-fast-scan": Method(PAPER_SCAN, by_clusters, clusters(quick), fitted),
+        "candidates-same-fast-scan": Method(PAPER_SCAN, by_candidates, scores(quick), around),
+        "candidates-fitted-windows-same-fast-scan": Method(PAPER_SCAN, by_candidates, scores(quick), fitted),
     }
     for noise in NOISES_GREY:
         for name, scan_of, smoothing in CO_DESIGN:
@@ -64,8 +68,15 @@ def methods(quick: bool) -> dict[str, Method]:
 
 
 def methods_for_samples() -> dict[str, Method]:
-    """Return the methods that images allow whose fast scans are sampled from them: all of coarser pitch."""
-    found = {name: method for name, method in methods(False).items() if method.scan.scale > 1}
+    """Return the methods that images allow whose fast scans are sampled from them: all of coarser pitch.
+
+    The scorer of candidates that comes with the program knows the simulated steel only.
+    """
+    found = {
+        name: method
+        for name, method in methods(False).items()
+        if method.scan.scale > 1 and method.find is not by_candidates
+    }
     return {name: method for name, method in found.items() if "noise" not in name or name.endswith("-2")}
 
 
@@ -107,6 +118,46 @@ def by_clusters(image: Any, scale: int, parameters: Parameters) -> Found:
 @cache
 def _detector(options: tuple[tuple[str, Any], ...]) -> ThresholdDbscan:
     return ThresholdDbscan(**dict(options), threads=1)
+
+
+SCORES = (
+    0.7,
+    0.5,
+    0.3,
+    0.2,
+    0.1,
+    0.05,
+    0.03,
+    0.02,
+    0.01,
+    5e-3,
+    2e-3,
+    1e-3,
+    5e-4,
+    2e-4,
+    1e-4,
+    5e-5,
+    2e-5,
+    1e-5,
+)
+
+
+def scores(quick: bool) -> tuple[tuple[Parameters, ...], ...]:
+    """Return the least scores of a candidate that are tried."""
+    return (tuple({"min_score": score} for score in (SCORES[::3] if quick else SCORES)),)
+
+
+def by_candidates(image: Any, scale: int, parameters: Parameters) -> Found:
+    """Find what the scorer that comes with the program takes for a site; it has seen other tiles only."""
+    pois = _every_candidate(image.shape, image.tobytes(), scale)
+    kept = pois.score >= parameters["min_score"]
+    return Found(Pois(xy_px=pois.xy_px[kept], score=pois.score[kept], boxes_px=pois.boxes_px[kept]))
+
+
+@lru_cache(maxsize=1)
+def _every_candidate(shape: tuple[int, int], pixels: bytes, scale: int) -> Pois:
+    image = np.frombuffer(pixels, np.uint8).reshape(shape)
+    return ScoredCandidates(min_score=SCORES[-1]).detect(image, scale)
 
 
 def around(pois: Pois, field_px: tuple[int, int]) -> Boxes:

@@ -52,6 +52,8 @@ class Case:
     """One row for people."""
     is_parallel: bool = False
     """Whether `rows` takes a number of processes too."""
+    parts: tuple[str, ...] = ()
+    """What `--only` may choose of it."""
 
 
 CASES = {
@@ -60,7 +62,13 @@ CASES = {
         reproduce_idle_daemon.rows, reproduce_idle_daemon.documents, reproduce_idle_daemon.line
     ),
     "front": Case(reproduce_front.rows, reproduce_front.documents, reproduce_front.line, is_parallel=True),
-    "slads": Case(reproduce_slads.rows, reproduce_slads.documents, reproduce_slads.line, is_parallel=True),
+    "slads": Case(
+        reproduce_slads.rows,
+        reproduce_slads.documents,
+        reproduce_slads.line,
+        is_parallel=True,
+        parts=tuple(reproduce_slads.EXPERIMENTS),
+    ),
     "stopping": Case(
         reproduce_stopping.rows, reproduce_stopping.documents, reproduce_stopping.line, is_parallel=True
     ),
@@ -91,18 +99,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--processes", type=int, default=1, help="to spread front, slads and stopping over (1)"
     )
+    parser.add_argument("--only", metavar="PART,PART", help="of slads: only these of its cases")
     parser.add_argument("--out", type=Path, help="where the files go (docs)")
     given = parser.parse_args(arguments)
+    only = tuple(given.only.split(",")) if given.only else ()
+    for name in given.cases:
+        if unknown := set(only) - set(CASES[name].parts):
+            parser.error(f"--only: {name} has no {', '.join(sorted(unknown))}")
     folder = given.out or (None if given.quick else DOCUMENTS)
     stamp = provenance("numpy") | {"seed": SEED}
     for name in given.cases:
         case = CASES[name]
         rows = []
-        more = {"processes": given.processes} if case.is_parallel else {}
+        more: dict[str, Any] = {"processes": given.processes} if case.is_parallel else {}
+        if case.parts:
+            more["only"] = only
         for row in case.rows(given.quick, SEED, **more):
             rows.append(row)
             print(json.dumps({"case": name} | row | stamp) if given.json else case.line(row), flush=True)
-        command = f"`python scripts/reproduce.py {name}{' --quick' if given.quick else ''}`"
+        options = f"{' --quick' if given.quick else ''}{f' --only {given.only}' if only else ''}"
+        command = f"`python scripts/reproduce.py {name}{options}`"
         made_by = f"Made by {command}, seed {SEED}, on {sentence(stamp)}"
         if folder is None:
             continue

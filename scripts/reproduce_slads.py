@@ -21,7 +21,7 @@ from sparse_actors.sampling.erd_model import default
 from sparse_actors.sampling.field_sampler import FieldSampler
 from sparse_actors.sampling.reconstruction import reconstruct
 
-__all__ = ["documents", "line", "rows"]
+__all__ = ["EXPERIMENTS", "documents", "line", "rows"]
 
 SEEDS = 3
 METHODS = ("ours", "authors", "heuristic", "R2", "grid", "Halton", "random", "oracle")
@@ -41,9 +41,12 @@ class Job:
     seed: int
 
 
-def rows(quick: bool, seed: int, processes: int = 1) -> Iterator[Row]:
-    """Yield one row for each case, method and fraction: mean and worst over fields and seeds."""
-    jobs = list(_jobs(QUICK_CASES if quick else EXPERIMENTS, quick, seed))
+def rows(quick: bool, seed: int, processes: int = 1, only: Sequence[str] = ()) -> Iterator[Row]:
+    """Yield one row for each case, method and fraction: mean and worst over fields and seeds.
+
+    `only` names cases; empty: those of `quick`, or all.
+    """
+    jobs = list(_jobs(only or (QUICK_CASES if quick else EXPERIMENTS), quick, seed))
     found: dict[tuple[str, str], dict[Job, list[float]]] = defaultdict(dict)
     expected = {(job.case, job.method): 0 for job in jobs}
     for job in jobs:

@@ -116,6 +116,15 @@ def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
     return PairsPlan.of(survey, fast, config.pairs.at, config.pairs.tiles)
 
 
+def _models(config: Config) -> tuple[str, ...]:
+    """Return the files that a detector which was trained says it goes by, with their hashes."""
+    detector = plugins.load("detector", config.detect.detector)
+    if not hasattr(detector, "model_files") or config.pairs is not None:
+        return ()
+    files = detector.model_files(**config.detect.options)
+    return tuple(f"{config.detect.detector}: {name}, sha256 {digest}" for name, digest in files.items())
+
+
 def run_survey(
     config: Config,
     *,
@@ -192,6 +201,7 @@ def run_survey(
             version=VERSION,
             config_toml=config.to_toml(),
             files=session.files,
+            models=_models(config),
         )
         journal.append(started)
         journal.sync()

@@ -90,6 +90,8 @@ class RunStarted(Message):
     """The configuration as resolved."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the files that the labels of maps hang on, by their keys in the configuration."""
+    models: tuple[str, ...] = ()
+    """Trained models that the detector goes by, each with the SHA-256 of its file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

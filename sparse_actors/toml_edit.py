@@ -43,7 +43,8 @@ def with_values(text: str, values: Mapping[Key, Any]) -> str:
 
 
 def _with_value(text: str, key: Key, value: Any) -> str:
-    lines = text.splitlines()
+    # Not splitlines: TOML ends a line at a line feed and nowhere else.
+    lines = text.removesuffix("\n").split("\n")
     header_of: dict[Key, int] = {(): -1}
     table: Key = ()
     number = 0

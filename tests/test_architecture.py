@@ -52,8 +52,8 @@ ONLY_IN = {
     "msgpack": {"wire"},
     "h5py": {"recording"},
     "distributed": {"evaluation"},
+    "onnxruntime": {"detection"},
     "zstandard": {"packing"},
-    "onnxruntime": set(),
     "torch": set(),
 }
 OUTSIDE = [file for folder in ("drivers", "models") for file in sorted((ROOT / folder).rglob("*.py"))]

@@ -105,6 +105,8 @@ def test_wilson_is_that_of_the_literature() -> None:
     low, high = wilson(81, 263)
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
     assert wilson(0, 10)[0] == 0
+    assert wilson(10, 10)[1] == 1
+    assert 0 < wilson(1, 10)[0] < 0.1 < wilson(1, 10)[1]
 
 
 def test_without_sites_there_is_no_detection_rate() -> None:

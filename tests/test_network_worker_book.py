@@ -204,13 +204,6 @@ def test_messages_out_of_order_are_refused() -> None:
         assert refusals(book.receive(b"1", message, 0.0))
 
 
-def test_a_local_worker_may_say_that_a_job_has_come() -> None:
-    book = new_book()
-    with_worker(book, local="local-1")
-    book.submit(job(0), 0.0)
-    assert not book.receive(b"1", JobArrived(), 0.0)
-
-
 def test_two_workers_of_one_process_have_two_names() -> None:
     book = new_book()
     with_worker(book, b"1")
@@ -412,3 +405,12 @@ Pool.TestCase.settings = settings(
     max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestPool = Pool.TestCase
+
+
+@pytest.mark.parametrize("local", ["local-1", ""])
+def test_a_job_is_said_to_be_there_once_and_not_more(local: str) -> None:
+    book = new_book()
+    with_worker(book, b"1", local=local)
+    book.submit(job(0), 0.0)
+    assert not refusals(book.receive(b"1", JobArrived(), 0.1))
+    assert refusals(book.receive(b"1", JobArrived(), 0.2))

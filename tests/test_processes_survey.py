@@ -92,7 +92,7 @@ def test_killed_workers_are_replaced_and_nothing_is_missing(
 def test_a_signal_ends_after_the_scan_in_flight_and_restores_the_microscope(
     tmp_path: Path, undisturbed: KilledSurvey, sent: str, code: int
 ) -> None:
-    survey = KilledSurvey(tmp_path)
+    survey = KilledSurvey(tmp_path, time_scale=1.0)  # slow enough to be caught on a busy computer
     ended = survey.interrupt(4_000, lambda process: os.kill(process.pid, getattr(signal, sent)))
     assert ended == code, survey.output.read_text(errors="replace")[-2000:]
     assert survey_state_is_initial(survey)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sparse_actors.errors import ConfigError
@@ -58,6 +58,7 @@ scan_attempts = 2
 
 
 @given(st.text(max_size=20), st.one_of(st.integers(-9, 9), st.booleans(), st.text(max_size=9)))
+@example("\u2028", "\x85")
 def test_whatever_is_put_in_is_read_back(other: str, value: object) -> None:
     import json
 

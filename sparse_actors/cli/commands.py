@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .evaluation_commands import pairs, sweep
+from .evaluation_commands import codesign, pairs, sweep, train_detector
 from .keys_commands import keys_app
 from .queue_commands import COMMANDS
 from .recorded_commands import repair, replay
@@ -94,6 +94,7 @@ def check(
 
         from rich.console import Console
 
+        from sparse_actors.codesign_record import advice as advice_of
         from sparse_actors.config import load_config
         from sparse_actors.instrument_times import read_times, times_folder
 
@@ -113,6 +114,8 @@ def check(
         maps = None if eds is None else predict_maps(settings, eds)
         has_survey = eds is None or eds.where == "regions"
         warned = warnings(settings, prediction, has_survey, maps.costs[-1].disk_bytes if maps else 0)
+        if has_survey and (said := advice_of(times_folder(os.environ), settings)) is not None:
+            warned.append(said)
         if eds is not None and maps is not None:
             warned += map_warnings(settings, eds, maps)
         found = {}
@@ -280,10 +283,12 @@ def show(
 
 app.command()(pairs)
 app.command()(sweep)
+app.command()(codesign)
 app.command()(learn)
 app.command()(repair)
 app.command()(replay)
 app.add_typer(train_app, name="train")
+train_app.command("detector")(train_detector)
 app.add_typer(keys_app, name="keys")
 for command in COMMANDS:
     app.command()(command)

@@ -138,3 +138,67 @@ def sweep(
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         if as_json:
             print_json(data, **{**found, "rows": rows_as_json(found["rows"])})
+
+
+def train_detector(
+    folder: Annotated[
+        Path, typer.Argument(metavar="PAIRS", exists=True, file_okay=False, help="Folder of pairs.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Scorer to write, .onnx, for detect.options.model.")
+    ],
+    fast: Annotated[
+        str | None,
+        typer.Option(metavar="WxH@NS", help="Which fast setting, where the pairs have several."),
+    ] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="What a site is, e.g. threshold=55; as configured."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random; kept with the result.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there under this name.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train what the detector `candidates` goes by, from pairs; needs the packages of sparse-actors[train].
+
+    A model card is written beside it: trained on what, judged on what.
+    """
+    with reported(as_json) as data:
+        from .train_detector import detector_trained
+
+        found = detector_trained(folder, out, fast, reference or (), seed, force)
+        if as_json:
+            print_json(data, **found)
+
+
+def codesign(
+    folder: Annotated[
+        Path, typer.Argument(metavar="PAIRS", exists=True, file_okay=False, help="Folder of pairs.")
+    ],
+    recall: Annotated[float, typer.Option(help="Share of the sites to be found.")] = 0.99,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Configuration to change; by default one is written to PAIRS.",
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Local processes; 0: one for every core.")] = 0,
+    engine: Annotated[
+        str, typer.Option(metavar="local|dask://HOST:PORT", help="Where to compute.")
+    ] = "local",
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulated noise.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Choose pitch and dwell time of the fast scan together, for the least total time at a recall.
+
+    Noise and sweep are measured on the pairs; fast scans are simulated from their analysis images.
+    """
+    with reported(as_json) as data:
+        from .codesign import codesign_shown
+
+        found = codesign_shown(folder, recall, into, engine, jobs, seed)
+        if as_json:
+            print_json(data, **found)

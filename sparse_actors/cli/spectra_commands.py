@@ -8,7 +8,8 @@ import typer
 from .reporting import ConfigFile, Json, Overrides, print_json, reported
 
 train_app = typer.Typer(
-    help="Make a sampler from label images, or a classifier from a library.", no_args_is_help=True
+    help="Make a sampler from label images, a classifier from a library, or a detector from pairs.",
+    no_args_is_help=True,
 )
 
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there under this name.")]

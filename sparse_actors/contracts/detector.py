@@ -77,6 +77,9 @@ class Detector(Protocol):
     ``reach_px(scale, **options) -> int``: how many fast pixels around a feature matter to it. The
     survey then detects the borders between partitions too, so that no feature is cut. Without it each
     partition is detected by itself, and what a detector returns of it is rescanned as it is.
+
+    One that was trained says with a class method ``model_files(**options) -> dict[str, str]`` which files it
+    goes by, name to SHA-256; they are recorded with the run.
     """
 
     def detect(self, image: NDArray[Any], scale: int) -> Pois | Sequence[tuple[float, float]] | NDArray[Any]:

@@ -223,4 +223,5 @@ def wilson(hits: int, of: int, confidence: float = CONFIDENCE) -> Interval:
     share, square = hits / of, z * z / of
     middle = (share + square / 2) / (1 + square)
     half = z / (1 + square) * math.sqrt(share * (1 - share) / of + square / (4 * of))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # At the ends the limits are exact, which rounding would lose.
+    return 0.0 if hits == 0 else middle - half, 1.0 if hits == of else middle + half

@@ -154,7 +154,7 @@ class WorkerBook:
                 worker.state = "leaving"
                 self._requeue([worker.given.pop() for _ in range(len(worker.given) - 1)][::-1])
                 return [*self._let_go(worker, now_s), *self._assign(now_s)]
-            case JobArrived() if worker.is_local or worker.arrived(now_s, self._welcome.deadline_s):
+            case JobArrived() if worker.arrived(now_s, self._welcome.deadline_s):
                 return []
             case DetectionReturned() | DetectionLost() | ClassificationReturned() | ClassificationLost():
                 key = jobs.key(message)

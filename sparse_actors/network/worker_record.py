@@ -55,6 +55,8 @@ class WorkerRecord:
     _transfer_s: Average = field(default_factory=Average)
     _began_s: float = 0.0
     _arrived_s: float = 0.0
+    _unheard: int = 0
+    """Jobs that were sent and are not said to be there."""
 
     @property
     def has_room(self) -> bool:
@@ -72,11 +74,18 @@ class WorkerRecord:
     def give(self, job: Job, now_s: float, deadline_s: float) -> None:
         """Note a job that is sent to it."""
         self.given.append(Given(job, now_s, has_arrived=self.is_local))
+        self._unheard += 1
         if len(self.given) == 1:
             self._begin(now_s, deadline_s)
 
     def arrived(self, now_s: float, deadline_s: float) -> bool:
-        """Note that the oldest job on its way is there; False if none was."""
+        """Note that the oldest job on its way is there; False if none was sent.
+
+        On this computer a job is there at once, and one that was taken back meanwhile tells nothing.
+        """
+        if self._unheard == 0:
+            return False
+        self._unheard -= 1
         for place, entry in enumerate(self.given):
             if not entry.has_arrived:
                 entry.has_arrived = True
@@ -87,8 +96,8 @@ class WorkerRecord:
                 self._arrived_s = now_s
                 if place == 0:
                     self._begin(now_s, deadline_s)
-                return True
-        return False
+                break
+        return True
 
     def finished(self, entry: Given, now_s: float, deadline_s: float) -> None:
         """Note that a job was answered."""

@@ -13,11 +13,13 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import msgspec
+import numpy as np
 
 from sparse_actors.errors import JournalError
 from sparse_actors.messages import (
@@ -34,17 +36,16 @@ from sparse_actors.messages import (
 )
 from sparse_actors.wire import decode, encode
 
-HOLD_PIXELS = (
-    PartitionScanned,
-    RegionScanned,
-    PartitionReloaded,
-    DetectImage,
-    SpectraMeasured,
-    SpectraReloaded,
-    ClassifySpectra,
-)
-LEFT_OUT_BYTES = 16_384
-"""Larger arrays of these are left out: no actor that decides looks at pixels or counts."""
+PIXELS = {
+    PartitionScanned: "image",
+    RegionScanned: "image",
+    PartitionReloaded: "image",
+    DetectImage: "image",
+    SpectraMeasured: "counts",
+    SpectraReloaded: "counts",
+    ClassifySpectra: "counts",
+}
+"""What is left out: no actor that decides looks at pixels or counts."""
 
 _FRAME = struct.Struct("<II")
 
@@ -60,11 +61,8 @@ class Told(msgspec.Struct):
     def of(cls, message: Message) -> Told:
         """Take a message down."""
         header, *arrays = encode(message)
-        holds_pixels = isinstance(message, HOLD_PIXELS)
-        return cls(
-            bytes(header),
-            [len(a) if holds_pixels and len(a) > LEFT_OUT_BYTES else bytes(a) for a in arrays],
-        )
+        left_out = _pixels(message)
+        return cls(bytes(header), [len(a) if i == left_out else bytes(a) for i, a in enumerate(arrays)])
 
     def message(self) -> Message:
         """Return it again, zeros where something was left out."""
@@ -85,8 +83,9 @@ class Said(msgspec.Struct):
         """Take an answer down."""
         message, after_s = (effect.message, effect.seconds) if isinstance(effect, After) else (effect, -1.0)
         header, *arrays = encode(message)
-        holds_pixels = isinstance(message, HOLD_PIXELS)
-        return cls(bytes(header), [0 if holds_pixels else crc32(array) for array in arrays], after_s)
+        left_out = _pixels(message)
+        checksums = [0 if i == left_out else crc32(array) for i, array in enumerate(arrays)]
+        return cls(bytes(header), checksums, after_s)
 
     def __str__(self) -> str:
         header: dict[str, Any] = msgspec.msgpack.decode(self.header)
@@ -182,6 +181,15 @@ def read_flight(path: Path) -> Iterator[Session | Step]:
             yield msgspec.msgpack.decode(payload, type=Session | Step)
         except msgspec.DecodeError as error:
             raise JournalError(f"{path}: {error}; another version of sparse-actors wrote it") from None
+
+
+def _pixels(message: Message) -> int | None:
+    """Return which of the arrays of a message, in the order of its fields, holds pixels or counts."""
+    name = PIXELS.get(type(message))
+    if name is None:
+        return None
+    values = {entry.name: getattr(message, entry.name) for entry in fields(message)}
+    return [name for name, value in values.items() if isinstance(value, np.ndarray)].index(name)
 
 
 def _whole_bytes(path: Path) -> int:

@@ -207,6 +207,9 @@ def _write_session(entry: Any, record: RunRecord) -> None:
     note["description"] = last.config_toml
     note["checksum"] = hashlib.sha256(last.config_toml.encode()).hexdigest()
     note["algorithm"] = "sha256"
+    if last.models:
+        models = _group(entry, "note_models", "NXnote")
+        models["type"], models["description"] = "text/plain", "\n".join(last.models)
 
     measurement = _group(entry, "measurement", "NXem_measurement")
     instrument = _group(measurement, "instrument", "NXem_instrument")
