@@ -21,6 +21,7 @@ from sparse_actors.actors.recorder import KEPT, Recorder
 from sparse_actors.config import Config
 from sparse_actors.deciders import Decider, deciders
 from sparse_actors.ending import POLL_S, QUICK_S, Ending
+from sparse_actors.errors import ControlError
 from sparse_actors.hooks import CLOSE_S, Hooks
 from sparse_actors.instrument_times import read_times, write_times
 from sparse_actors.lease import leased
@@ -209,7 +210,7 @@ def run_survey(
         known = read_times(times_folder, config.microscope)
         plan = survey_plan(config, until_tile)
         survey = _Survey(config, folder, journal, clock, plan, known, signals, say, session.files)
-        control.attach(survey.publish, survey.waits_for, survey.taps)
+        control.attach(survey.order, survey.waits_for, survey.taps)
         observers = (log.watch, control.watch, hooks.watch, observe)
         result = replace(survey.run((started, *session.lost), *observers), note=session.note)
         if times_folder is not None:
@@ -266,7 +267,6 @@ class _Survey:
         self._plan = plan
         self._folder = folder
         self._bus = bus = Bus()
-        self.publish = bus.publish
         driver = plugins.build("microscope", config.microscope.driver, config.microscope.options)
         instrument = Instrument(driver, state.to_restore)
         self._signals = signals
@@ -327,11 +327,18 @@ class _Survey:
         self._ended = threading.Event()
         self._finished: RunFinished | None = None
         self._worker_is_ready = threading.Event()
+        self._takes_orders = threading.Event()
         self._lost_reasons: list[str] = []
 
     def waits_for(self) -> str:
         """Return what the microscope does, in words."""
         return self._ending.waits_for
+
+    def order(self, order: Message) -> None:
+        """Give an order from outside; raises ControlError where nobody would hear of it yet."""
+        if not self._takes_orders.is_set():
+            raise ControlError("the run takes no orders yet: it is starting; try again in a moment")
+        self._bus.publish(order)
 
     def taps(self) -> tuple[str, dict[str, int]]:
         """Return where other programs can look on, empty for nowhere, and what they missed, by kind."""
@@ -363,6 +370,7 @@ class _Survey:
             if self._is_ready():
                 for shell in others:
                     shell.start()
+                self._takes_orders.set()
                 if self._signals.count:  # before there was anybody to hear of it
                     self._bus.publish(StopRun(reason=f"{self._signals.name} received"))
             while not self._ended.wait(POLL_S):

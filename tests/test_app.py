@@ -13,10 +13,12 @@ import structlog
 
 from sparse_actors.app import run_survey
 from sparse_actors.config import Config, parse_config
-from sparse_actors.errors import ConfigError
-from sparse_actors.messages import Message, MicroscopePrepared, RegionsPlanned, RunFinished
+from sparse_actors.errors import ConfigError, ControlError
+from sparse_actors.messages import Message, MicroscopePrepared, RegionsPlanned, RunFinished, RunStarted
+from sparse_actors.network.control import ask
 from sparse_actors.recording.journal import Journal
 from sparse_actors.recording.run_record import RunRecord
+from sparse_actors.run_requests import Answered, Pause
 
 UNLOADABLE = """
 import sys
@@ -180,3 +182,18 @@ def test_a_new_run_does_not_overwrite_another(tmp_path: Path) -> None:
     run_survey(config(tmp_path), out=tmp_path / "run", until_tile=1)
     with pytest.raises(ConfigError, match="--resume"):
         run_survey(config(tmp_path), out=tmp_path / "run")
+
+
+def test_an_order_is_refused_while_nobody_would_hear_of_it(tmp_path: Path) -> None:
+    answers: list[str] = []
+
+    def observe(message: Message, number: int) -> None:
+        if isinstance(message, RunStarted):
+            try:
+                ask(tmp_path / "run", Pause(reason="coffee", request="a"), Answered)
+            except ControlError as refused:
+                answers.append(str(refused))
+
+    result = run_survey(config(tmp_path), out=tmp_path / "run", observe=observe)
+    assert result.outcome == "completed"
+    assert answers == ["the run takes no orders yet: it is starting; try again in a moment"]

@@ -80,7 +80,7 @@ def spectra(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Train the networks that tell phases by spectra; needs the packages of the extra "train".
+    """Train the networks that tell phases by spectra; needs the packages of the extra `train`.
 
     The likelihood classifier needs no training: it reads the library itself.
     """
