@@ -159,7 +159,7 @@ def train_detector(
     force: Annotated[bool, typer.Option("--force", help="Replace what is there under this name.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train what the detector `candidates` goes by, from pairs; needs the packages of sparse-actors[train].
+    """Train what the detector `candidates` goes by, from pairs; needs the packages of the extra `train`.
 
     A model card is written beside it: trained on what, judged on what.
     """
