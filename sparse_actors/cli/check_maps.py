@@ -147,13 +147,19 @@ def map_warnings(config: Config, eds: EdsTable, prediction: MapPrediction) -> li
     return found + _classifier_warnings(eds)
 
 
+def missing_library(eds: EdsTable) -> list[str]:
+    """Say if the library of spectra is still to be made."""
+    path = eds.options.get("library")
+    if not isinstance(path, str) or Path(path).exists():
+        return []
+    return [f"eds.options.library = {path!r}: there is no such file yet; `learn` makes it"]
+
+
 def _classifier_warnings(eds: EdsTable) -> list[str]:
     """Try the classifier on spectra of its library, as short as they will be."""
     path = eds.options.get("library")
-    if not isinstance(path, str):
-        return []
-    if not Path(path).exists():
-        return [f"eds.options.library = {path!r}: there is no such file yet; `learn` makes it"]
+    if not isinstance(path, str) or not Path(path).exists():
+        return missing_library(eds)
     try:
         library = plugins.model_part(LIBRARY).load(Path(path))
         classifier: SpectrumClassifier = plugins.build("classifier", eds.classifier, eds.options)

@@ -6,7 +6,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +43,7 @@ from sparse_actors.run_requests import (
     Stop,
 )
 
+from .check_maps import missing_library
 from .display import one_line
 from .progress import Figures
 from .watch import figures_of
@@ -70,9 +71,14 @@ class Look:
 
 
 def submitted(
-    config_file: Path | None, overrides: Sequence[str], out: Path | None, at_front: bool, queue: Path | None
+    config_file: Path | None,
+    overrides: Sequence[str],
+    out: Path | None,
+    at_front: bool,
+    queue: Path | None,
+    say: Callable[[str], None],
 ) -> Submitted:
-    """Check a configuration here and now, and put its run into the queue.
+    """Check a configuration here and now, and put its run into the queue; `say` gets what may go wrong.
 
     Raises
     ------
@@ -87,6 +93,8 @@ def submitted(
         raise ConfigError(
             f"{out} holds a run already: `run --resume --out` goes on with it, --out names another"
         )
+    for warning in missing_library(config.eds) if config.eds else ():
+        say(f"warning: {warning}")
     return _ask_daemon(
         queue,
         Submit(

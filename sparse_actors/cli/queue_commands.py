@@ -51,7 +51,9 @@ def submit(
     with reported(as_json) as data:
         from .queue_client import submitted
 
-        taken = submitted(config, overrides or (), out, at_front, queue)
+        taken = submitted(
+            config, overrides or (), out, at_front, queue, lambda text: typer.echo(text, err=True)
+        )
         if as_json:
             print_json(data, run=taken.run, before=taken.before)
         else:
