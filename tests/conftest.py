@@ -12,9 +12,15 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C, and let children hear it, where a shell started the tests in the background."""
+    """Hear Ctrl-C and a closed terminal, and let children hear them, wherever the tests were started.
+
+    A shell in the background lets its children ignore the one, nohup the other.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is signal.SIG_IGN:
+        signal.signal(hangup, signal.SIG_DFL)
 
 
 def _children() -> set[int]:
