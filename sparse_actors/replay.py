@@ -100,6 +100,8 @@ def replay(folder: Path, progress: Callable[[int], None] = lambda steps: None) -
         steps[actor] += 1
         total[actor] += 1
         progress(number)
+    if not total:
+        raise JournalError(f"{folder}: the record of its decisions holds none")
     return Replayed(sessions, dict(total), None)
 
 

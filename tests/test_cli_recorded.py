@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from sparse_actors import replay
 from sparse_actors.cli.commands import app
+from sparse_actors.recording.flight import FlightRecorder
 from sparse_actors.recording.journal import Journal
 from sparse_actors.recording.run_folder import RunFolder
 
@@ -105,3 +106,11 @@ def test_replay_needs_a_recording(tmp_path: Path) -> None:
     result = invoke("replay", tmp_path)
     assert result.exit_code != 0
     assert "no record of its decisions" in result.stderr
+
+
+def test_a_recording_without_a_decision_is_not_taken_for_the_same(tmp_path: Path) -> None:
+    whole_run(tmp_path / "run", outcome="stopped")
+    FlightRecorder(RunFolder(tmp_path / "run").flight, list).close()
+    result = invoke("replay", tmp_path / "run")
+    assert result.exit_code != 0
+    assert "holds none" in result.stderr
