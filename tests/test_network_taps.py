@@ -153,6 +153,12 @@ def test_what_comes_faster_than_it_can_be_sent_is_dropped_and_counted(
         assert begun.wait(10)
         run.say(*(scanned(number) for number in range(1, 10)))
         assert run.taps.dropped == {"PartitionScanned": 7}
+        with zmq.Context() as context, context.socket(zmq.DEALER) as another:
+            another.connect(run.taps.endpoint)
+            for _ in range(5):  # one that joins pushes out nothing
+                another.send_multipart([b"echo", b"another"])
+            another.send(b"are they out?")  # refused, after the echoes
+            assert another.poll(10_000)
         gate.set()
         messages = iter(listener)
         assert [next(messages).finished_s for _ in range(3)] == [0, 8, 9]  # the newest are kept

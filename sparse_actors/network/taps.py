@@ -47,6 +47,8 @@ WITHHELD = (DetectImage, ClassifySpectra, PartitionReloaded, SpectraReloaded, Ov
 FACTS_WAITING = 10_000
 IMAGES_WAITING = 2
 """Messages kept in the daemon; what comes beyond is dropped and counted."""
+ECHOES_WAITING = 100
+"""Kept beside the messages: a tap that joins must not push out what others wait for."""
 FACTS_HWM = 1000
 IMAGES_HWM = {"preview": 4, "full": 2}
 """Messages kept for each tap; ZeroMQ hears late of what was taken, fewer previews would lose bursts."""
@@ -66,7 +68,7 @@ class _Item:
     number: int
     count: int
     dropped: int
-    message: Message | None
+    message: Message
 
 
 class _Outlet:
@@ -75,6 +77,7 @@ class _Outlet:
     def __init__(self, name: str, waiting: int, hwm: int, make: Callable[[Message], Message]) -> None:
         self._make = make
         self._waiting: deque[_Item] = deque()
+        self._echoes: deque[bytes] = deque(maxlen=ECHOES_WAITING)
         self._most = waiting
         self._changed = threading.Condition()
         self._is_closing = False
@@ -100,13 +103,19 @@ class _Outlet:
         self._thread.start()
         return _port(self._socket)
 
-    def offer(self, topic: bytes, number: int, message: Message | None) -> None:
+    def offer(self, topic: bytes, number: int, message: Message) -> None:
         """Take a message without waiting; the oldest waiting gives way."""
         with self._changed:
             self._counts[topic] += 1
             if len(self._waiting) >= self._most:
                 self.dropped[self._waiting.popleft().topic] += 1
             self._waiting.append(_Item(topic, number, self._counts[topic], self.dropped[topic], message))
+            self._changed.notify()
+
+    def echo(self, topic: bytes) -> None:
+        """Send a bare topic, which tells the tap that asked for it that its subscription is heard."""
+        with self._changed:
+            self._echoes.append(topic)
             self._changed.notify()
 
     def close(self) -> None:
@@ -127,13 +136,18 @@ class _Outlet:
         finally:
             self._context.destroy(linger=LINGER_MS)
 
-    def _next(self) -> _Item | None:
+    def _next(self) -> _Item | bytes | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._is_closing)
+            self._changed.wait_for(lambda: self._echoes or self._waiting or self._is_closing)
+            if self._echoes:
+                return self._echoes.popleft()
             return self._waiting.popleft() if self._waiting else None
 
-    def _send(self, item: _Item) -> None:
-        frames = [] if item.message is None else wire.encode(self._make(item.message))
+    def _send(self, item: _Item | bytes) -> None:
+        if isinstance(item, bytes):
+            self._socket.send_multipart([item, COUNTERS.pack(0, 0, 0)])
+            return
+        frames = wire.encode(self._make(item.message))
         counters = COUNTERS.pack(item.number, item.count, item.dropped)
         self._socket.send_multipart([item.topic, counters, *frames], copy=False)
 
@@ -218,7 +232,7 @@ class Taps:
     def _echo(self, name: str) -> None:
         for outlet in (self._facts, self._images):
             if outlet is not None:
-                outlet.offer(f"{ECHO}{name}.".encode(), 0, None)
+                outlet.echo(f"{ECHO}{name}.".encode())
 
     def close(self) -> None:
         """Tell the taps that the run is over, and close all; safe to call twice."""
