@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import struct
 import time
@@ -17,7 +18,7 @@ from sparse_actors.errors import TapError
 from sparse_actors.messages import KINDS, Message, ProposeRegions, StateSent, TapsDescribed
 
 ANSWER_S = 10.0
-ECHO_EVERY_S = 0.1
+FIRST_ECHO_S = 0.02
 STATE_S = 60.0
 QUIET_S = 5.0
 """After so long without a message the run is asked whether it goes on."""
@@ -131,27 +132,37 @@ class Listener(Generic[M]):
         self._poller.register(socket, zmq.POLLIN)
 
     def _await_echo(self) -> None:
-        """Wait until the sockets have heard what is subscribed; until then messages would be missed."""
-        name = secrets.token_hex(8)
-        topic = f"echo/{name}.".encode()
-        deaf = set(self._sockets)
-        for socket in deaf:
-            socket.subscribe(topic)
+        """Wait until the sockets have heard what is subscribed; until then messages would be missed.
+
+        Ends when every socket has heard the newest echo: none is left on the way that would take the
+        place of an image, of which few are kept.
+        """
+        prefix = f"echo/{secrets.token_hex(8)}-".encode()
+        for socket in self._sockets:
+            socket.subscribe(prefix)
         give_up_s = time.monotonic() + ANSWER_S
-        while deaf:
-            self._door.send_multipart([b"echo", name.encode()])
-            for socket in self._receivable(ECHO_EVERY_S):
-                frames = socket.recv_multipart()
-                if frames[0] == topic:
-                    deaf.discard(socket)
-                else:
-                    self._early.append(frames)
+        patience_s = FIRST_ECHO_S
+        for number in itertools.count():
+            newest = prefix + f"{number}.".encode()
+            deaf = set(self._sockets)
+            self._door.send_multipart([b"echo", newest[len(b"echo/") : -1]])
+            again_s = time.monotonic() + patience_s
+            while deaf and (left_s := again_s - time.monotonic()) > 0:
+                for socket in self._receivable(left_s):
+                    frames = socket.recv_multipart()
+                    if frames[0] == newest:
+                        deaf.discard(socket)
+                    elif not frames[0].startswith(prefix):
+                        self._early.append(frames)
+            if not deaf:
+                break
             if time.monotonic() > give_up_s:
                 raise TapError(
                     "the run's sockets for taps are not reached, though its door is: open their ports too"
                 )
+            patience_s *= 2
         for socket in self._sockets:
-            socket.unsubscribe(topic)
+            socket.unsubscribe(prefix)
 
     def _receivable(self, timeout_s: float) -> list[zmq.Socket[bytes]]:
         return [cast("zmq.Socket[bytes]", socket) for socket, _ in self._poller.poll(int(timeout_s * 1000))]
