@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from .config_rules import checked, known_keys
-from .config_sharing import HooksTable, Table, TapsTable, WorkersTable
+from .config_sharing import HooksTable, PageTable, Table, TapsTable, WorkersTable
 from .config_sources import find, gather, leaves, read
 from .errors import ConfigError
 from .geometry import Panorama, TileOrder
@@ -297,6 +297,7 @@ class Config(Table):
     audit: AuditTable | None = None
     workers: WorkersTable = WorkersTable()
     taps: TapsTable = TapsTable()
+    page: PageTable = PageTable()
     limits: LimitsTable = LimitsTable()
     hooks: HooksTable = HooksTable()
 
@@ -309,6 +310,12 @@ class Config(Table):
         run = self.run.model_copy(update={"name": f"{self.run.name[:58]}-pairs"})
         left_out = {"eds": None, "audit": None}
         return self.model_copy(update={"run": run, "pairs": self.pairs or PairsTable(), **left_out})
+
+    @property
+    def tap_endpoints(self) -> tuple[str, str]:
+        """Where taps listen, and for images; a page listens to the maps, so that it has them opened."""
+        otherwise = "tcp://127.0.0.1:*" if self.page.listen else ""
+        return self.taps.listen or otherwise, self.taps.images_listen or otherwise
 
     @property
     def fast(self) -> Imaging:

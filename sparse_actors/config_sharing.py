@@ -40,6 +40,13 @@ class TapsTable(Table):
     """images reduced to at most 768 pixels on a side, or as they are"""
 
 
+class PageTable(Table):
+    """The live page of the run, see docs/page.md."""
+
+    listen: str = ""
+    """where browsers find it, such as 127.0.0.1:8765, or an address that others reach; empty: no page"""
+
+
 class HooksTable(Table):
     """Whom to tell when something happens; `${NAME}` in an address is an environment variable."""
 

@@ -187,15 +187,15 @@ class Page:
         self._browsers += 1
         try:
             with self._view.reading() as unseen:
-                figures_s = -FIGURES_S
+                figures_s, state = -FIGURES_S, ""
                 while True:
                     began_s = time.monotonic()
                     pictures = self._follower.pictures
                     message = await run_in_threadpool(batch, self._view, unseen, pictures)
                     if message is not None:
                         await self._sent(socket, message)
-                    if time.monotonic() - figures_s >= FIGURES_S:
-                        figures_s = time.monotonic()
+                    if time.monotonic() - figures_s >= FIGURES_S or state != self._follower.state:
+                        figures_s, state = time.monotonic(), self._follower.state
                         await self._sent(socket, await run_in_threadpool(self._figures))
                     await asyncio.sleep(max(0.0, FRAME_S - (time.monotonic() - began_s)))
         except (WebSocketDisconnect, TimeoutError):

@@ -93,6 +93,8 @@ class RunView:
     """(number, time, level, text)"""
     readers: list[Unseen] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _now_s: float = 0.0
+    """The latest time that any fact told; many tell none."""
     _under_beam: TileIndex | None = None
     _mapping: TileIndex | None = None
 
@@ -103,6 +105,7 @@ class RunView:
         self.panorama = config.panorama.geometry(config.analysis.size_px) if config else None
         self.state, self.reason, self.begun_s = "none" if config is None else "running", "", 0.0
         self.tiles, self.maps, self.workers, self.beam = {}, MapsView(), {}, None
+        self._now_s = 0.0
         self._under_beam = self._mapping = None
         self.events.clear()
         for reader in self.readers:
@@ -132,8 +135,9 @@ class RunView:
         """Take in a fact, with its number in the journal."""
         if self.progress is not None:
             self.progress.observe(message, number)
+        self._now_s = max(self._now_s, _time_of(message))
         if (said := sentence(message)) is not None:
-            self.events.append((next(self._numbers), _time_of(message), *said))
+            self.events.append((next(self._numbers), self._now_s, *said))
         match message:
             case RunStarted(started_s=started_s):
                 self.begun_s = self.begun_s or started_s

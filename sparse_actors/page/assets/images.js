@@ -24,14 +24,16 @@ export class Images {
 
   // The best image there is of a tile for a width on the screen; asks for a better one.
   get(tile, name, width) {
-    const level = WIDTHS.find((one) => one >= width) ?? WIDTHS[WIDTHS.length - 1];
+    const wanted = WIDTHS.find((one) => one >= width) ?? WIDTHS[WIDTHS.length - 1];
+    const hasAny = WIDTHS.some((one) => this.entries.get(`${name} ${one}`)?.bitmap);
+    const level = hasAny ? wanted : WIDTHS[0];
     const version = level === WIDTHS[0] ? tile.f : tile.v;
     const key = `${name} ${level}`;
     const entry = this.entries.get(key);
     if (entry?.version !== version && tile.f && !entry?.isFetching) this.wanted.push({ key, name, level, version });
     if (entry) { this.entries.delete(key); this.entries.set(key, entry); }
     if (entry?.bitmap) return entry.bitmap;
-    for (const other of WIDTHS) {
+    for (const other of [...WIDTHS].reverse()) {
       const bitmap = this.entries.get(`${name} ${other}`)?.bitmap;
       if (bitmap) return bitmap;
     }

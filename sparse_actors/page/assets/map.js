@@ -50,7 +50,7 @@ export class PanoramaMap {
     if (!area) return;
     const { clientWidth: width, clientHeight: height } = this.canvas;
     const size = [Math.max(area[0], fov[0]), Math.max(area[1], fov[1])];
-    this.scale = Math.max(1e-6, Math.min((width - 40) / size[0], (height - 140) / size[1]));
+    this.scale = Math.max(1e-6, Math.min((width - 40) / size[0], (height - 132) / size[1]));
     this.origin = [(width - area[0] * this.scale) / 2, 66 + (height - 132 - area[1] * this.scale) / 2];
     this.redraw();
   }
@@ -114,7 +114,6 @@ export class PanoramaMap {
     context.fillStyle = getComputedStyle(this.canvas).getPropertyValue("--line");
     context.fillRect(...whole);
     if (this.layers.images && model.cell) {
-      context.imageSmoothingEnabled = dx * this.scale < 3 * model.cell[0];
       context.drawImage(model.overview, ...whole);
     }
     if (this.layers.states) {
@@ -185,7 +184,7 @@ export class PanoramaMap {
   }
 
   #drawPoints({ pois }, [left, top], pixel) {
-    const radius = Math.min(3, Math.max(1, 6 * pixel));
+    const radius = Math.min(4, Math.max(1.5, 6 * pixel));
     const path = new Path2D();
     for (let at = 0; at < pois.length; at += 2) {
       path.rect(left + pois[at] * pixel - radius, top + pois[at + 1] * pixel - radius, 2 * radius, 2 * radius);

@@ -9,11 +9,13 @@ const CAUSES = {
   budget: ["memory full", "#d55e00"], handling: ["orders and transfers", "#999999"], "choosing points": ["choosing points", "#e69f00"],
 };
 const OVER = new Set(["completed", "stopped", "failed", "broken off", "none"]);
+const ENDED = new Set(["completed", "stopped", "failed"]);
 const WORDS = { none: "no run" };
 const set = (id, text) => { if (byId(id).textContent !== text) byId(id).textContent = text; };
 
 export function showHeader(run, layout, hasContact) {
-  const state = hasContact ? run?.state ?? "connecting" : "no contact";
+  const last = run?.state ?? "connecting";
+  const state = hasContact || ENDED.has(last) ? last : "no contact";
   set("name", layout.name || "sparse-actors");
   set("state", WORDS[state] ?? state);
   byId("state").dataset.state = state;
