@@ -7,7 +7,6 @@ of which the header tells kind and length. docs/page.md describes it.
 from __future__ import annotations
 
 import struct
-import time
 from typing import Any
 
 import msgspec
@@ -68,8 +67,6 @@ def batch(view: RunView, unseen: Unseen, pictures: Pictures | None) -> bytes | N
             blocks += [
                 ([kind], block) for kind, block in zip(("measured", "phases", "erd"), arrays, strict=False)
             ]
-        if header or blocks or unseen.pictures:
-            header["oldest"], unseen.oldest_s = unseen.oldest_s or time.time(), 0.0
         wanted = [view.tiles[tile] for tile in _some(unseen.pictures, PICTURES)]
     for tile in wanted:
         if pictures is not None and (image := pictures.small(tile)) is not None:

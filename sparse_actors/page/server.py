@@ -33,7 +33,7 @@ from .pictures import SIDES_PX
 from .tiles import TileView
 from .view import RunView
 
-FRAME_S = 0.03
+FRAME_S = 0.02
 """At least between two messages to a browser."""
 FIGURES_S = 0.5
 PATIENCE_S = 30.0

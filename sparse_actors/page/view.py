@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,8 +63,6 @@ class Unseen:
     map_version: int = -1
     run: str = ""
     """Which run it was sent the layout of."""
-    oldest_s: float = 0.0
-    """When the oldest of it came in; 0: nothing waits."""
 
 
 @dataclass(slots=True)
@@ -242,7 +239,6 @@ class RunView:
             view = self.tiles[tile] = TileView(tile, partitions, parts)
         for reader in self.readers:
             reader.tiles.add(tile)
-            reader.oldest_s = reader.oldest_s or time.time()
             if findings:
                 reader.findings.add(tile)
             if pictures:

@@ -40,7 +40,12 @@ export class Model {
       this.events.splice(0, Math.max(0, this.events.length - 300));
       changed.add("events");
     }
-    if (message.map) { this.map = message.map; changed.add("map"); }
+    if (message.map) {
+      this.map = message.map;
+      changed.add("map");
+      const shown = this.fields.get(message.map.field);
+      if (shown && this.arrays.phases) paint(shown.canvas, message.map.size, (at) => phaseColour(this.arrays.phases[at]));
+    }
     if (message.run) { this.run = message.run; changed.add("run"); }
     return changed;
   }

@@ -30,7 +30,7 @@ follow((message, drawn) => {
   showHeader(model.run, model.layout, hasContact);
   map.redraw(false, () => {
     drawn();
-    if (message.oldest) dispatchEvent(new CustomEvent("drawn", { detail: { oldest: message.oldest, tiles: message.tiles?.length ?? 0 } }));
+    dispatchEvent(new CustomEvent("drawn", { detail: message.tiles?.map((tile) => tile.i) ?? [] }));
   });
 }, () => {
   hasContact = false;

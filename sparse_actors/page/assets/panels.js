@@ -30,7 +30,8 @@ export function showHeader(run, layout, hasContact) {
   set("counts", counts(figures));
   set("left", isOver ? "–" : duration(figures?.eta_s));
   const hasRange = !isOver && figures?.eta_low_s !== null && figures?.eta_low_s !== undefined;
-  set("range", hasRange ? `${duration(figures.eta_low_s)} to ${duration(figures.eta_high_s)}` : "");
+  const range = hasRange ? [duration(figures.eta_low_s), duration(figures.eta_high_s)] : [];
+  set("range", hasRange && range[0] !== range[1] ? range.join(" to ") : "");
   set("elapsed", duration(elapsed(figures)));
   set("begun", run?.begun ? `since ${clock(run.begun).slice(0, 5)}` : "");
   const saved = figures?.saved_share ?? figures?.maps?.saved_share;

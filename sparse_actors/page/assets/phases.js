@@ -15,8 +15,10 @@ export function showMap(map, arrays) {
   paint(byId("measuredMap"), map.size, (at) => (arrays.measured[at] ? phaseColour(arrays.measured[at] - 1) : nothing));
   paint(byId("erdMap"), map.size, (at) => (map.hasErd ? heat(arrays.erd[at]) : nothing));
   byId("mapOf").textContent = `${map.field}${map.end ? `, ${map.isComplete ? "finished" : "cut short"}` : ""}`;
-  byId("measuredCaption").textContent = `${map.points} of ${map.grid} points (${percent(map.points / map.grid)})`;
-  byId("erdCaption").textContent = map.hasErd ? `expected gain (ERD), up to ${figure(map.erdLargest)} px` : "expected gain (ERD): not shown";
+  byId("phaseCaption").textContent = `phases, from ${percent(map.points / map.grid)} of ${map.grid} points`;
+  byId("measuredCaption").textContent = `${map.points} measured`;
+  byId("erdCaption").textContent = map.hasErd ? `expected gain` : "expected gain: not shown";
+  byId("erdCaption").title = `Expected reduction in distortion (ERD), up to ${figure(map.erdLargest)} px; black: none`;
   byId("phaseNames").replaceChildren(...Object.entries(map.shares).map(([label, share]) => {
     const dot = element("i");
     dot.style.background = phase(Number(label));
