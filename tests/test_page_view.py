@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorded_run import CONFIG, TILES, whole_run
+from recorded_run import CONFIG, TILES, started, whole_run
 
 from sparse_actors.cli.run import survey_progress
 from sparse_actors.config import parse_config
@@ -96,6 +96,15 @@ def test_what_became_of_regions_stands_in_their_order(facts: list[Message]) -> N
     assert tile.progress()["c"] == "dm"
     assert tile.findings()["r"] == [0, 0, 8, 8, 0, 20, 2, 8, 8, 0]
     assert tile.findings()["p"] == [4, 4, 24, 6]
+
+
+def test_a_resumed_run_tries_again_what_was_missed(facts: list[Message]) -> None:
+    view = view_of(facts)
+    view.observe(started(1), 10_000)
+    assert view.tiles[TILES[2]].progress()["c"] == "dp"
+    assert state(view, TILES[2]) == "detecting"
+    assert state(view, TILES[0]) == "done"
+    assert view.state == "running"
 
 
 def test_points_beyond_what_a_picture_can_show_are_counted_only(facts: list[Message]) -> None:

@@ -62,6 +62,7 @@ class Page:
         self._view, self._follower, self._access = view, follower, access
         self._orders: msgspec.json.Decoder[Any] = msgspec.json.Decoder(RunOrder | Stop)
         self._browsers = 0
+        self._last_figures = -FIGURES_S, "", b""
         folder = resources.files("sparse_actors.page") / "assets"
         self._files = {
             file.name: (file.read_bytes(), TYPES[Path(file.name).suffix]) for file in folder.iterdir()
@@ -210,10 +211,16 @@ class Page:
             await socket.receive_text()
 
     def _figures(self) -> bytes:
+        """Return the figures, the same for all browsers that ask within a short time."""
+        made_s, state, message = self._last_figures
+        if state == self._follower.state and time.monotonic() - made_s < FIGURES_S:
+            return message
         status = self._follower.status
         waits_for = status.waits_for if status else ""
         block = run_block(self._view, self._follower.state, waits_for, self._access.takes_orders)
-        return packed({"run": block | {"problem": self._follower.problem}}, [])
+        message = packed({"run": block | {"problem": self._follower.problem}}, [])
+        self._last_figures = time.monotonic(), block["state"], message
+        return message
 
 
 class _Guarded:

@@ -140,6 +140,9 @@ class RunView:
                 self.begun_s = self.begun_s or started_s
                 self.state, self.reason = "running", ""
                 self.workers = {}
+                for tile, one in self.tiles.items():
+                    if one.missed:
+                        self._tile(tile).begin_session()
             case RunFinished(outcome=outcome, reason=reason):
                 self.state, self.reason, self.beam = outcome, reason, None
                 self._leave()
@@ -173,7 +176,7 @@ class RunView:
             case Recorded(scan_id=scan_id):
                 self._tile(scan_id.partition.tile, pictures=scan_id.is_fast).take_recorded(message)
             case ScanMissed(scan_id=scan_id):
-                self._tile(scan_id.partition.tile).missed.add(scan_id)
+                self._tile(scan_id.partition.tile).miss(scan_id)
             case DetectionFailed(partition=part):
                 self._tile(part.tile).undetected.add(part)
             case ImagesLost(scan_ids=scan_ids):
