@@ -7,6 +7,7 @@ of which the header tells kind and length. docs/page.md describes it.
 from __future__ import annotations
 
 import struct
+import time
 from typing import Any
 
 import msgspec
@@ -27,6 +28,8 @@ TILES = 500
 """Most tiles in one message: the first of a large run come soon."""
 PICTURES = 100
 """Most small images of tiles in one message."""
+PICTURES_S = 0.05
+"""Longest that they are read for it."""
 
 Blocks = list[tuple[list[Any], bytes]]
 
@@ -67,8 +70,13 @@ def batch(view: RunView, unseen: Unseen, pictures: Pictures | None) -> bytes | N
             blocks += [
                 ([kind], block) for kind, block in zip(("measured", "phases", "erd"), arrays, strict=False)
             ]
-        wanted = [view.tiles[tile] for tile in _some(unseen.pictures, PICTURES)]
+        # What is told comes first, then the pictures of it.
+        wanted = [view.tiles[t] for t in _some(unseen.pictures, PICTURES if not header else 0)]
+    end_s = time.monotonic() + PICTURES_S
     for tile in wanted:
+        if time.monotonic() > end_s:
+            unseen.pictures.add(tile.index)
+            continue
         if pictures is not None and (image := pictures.small(tile)) is not None:
             number = tile.index.row * columns + tile.index.column
             blocks.append((["tile", number, image.shape[::-1]], image.tobytes()))

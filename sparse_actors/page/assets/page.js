@@ -39,7 +39,7 @@ follow((message, drawn) => {
 
 function begin() {
   const { layout } = model;
-  byId("empty").hidden = Boolean(layout.name);
+  document.body.classList.toggle("empty", !layout.name);
   byId("events").replaceChildren();
   byId("maps").hidden = true;
   closeCard();
