@@ -211,6 +211,28 @@ def test_a_page_without_a_run_says_so(tmp_path: Path) -> None:
         assert page.order({"ask": "stop"})[0] == 409
 
 
+def test_the_next_run_takes_the_place_of_the_last(tmp_path: Path) -> None:
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        whole_run(folder)
+    current = folders[:1]
+    with served(lambda: current[-1]) as page, page.browser() as browser:
+        browser.until(is_complete)
+        current.append(folders[1])
+        message = browser.until(lambda message: message.get("layout", {}).get("name"))[-1]
+        assert message["layout"]["folder"] == str(folders[1])
+        assert {tile["i"] for tile in message["tiles"]} == {0, 1, 2, 3}
+
+
+def test_recall_is_told_by_an_audit_only(page: Served) -> None:
+    with page.browser() as browser:
+        browser.until(is_complete)
+    code, _, content = page.ask("POST", "/audit", b"", {"Origin": page.origin})
+    assert code == 409
+    assert "without an [audit] table" in json.loads(content)["refused"]
+    assert page.ask("POST", "/audit", b"", {"Origin": "http://attacker.example"})[0] == 403
+
+
 def test_a_journal_of_a_later_version_is_said_not_to_be_readable(tmp_path: Path) -> None:
     whole_run(tmp_path)
     journal = tmp_path / "journal"

@@ -17,6 +17,7 @@ from sparse_actors.geometry import Panorama, PixelBox, TileIndex, partition_boxe
 from sparse_actors.messages import (
     DetectionFailed,
     ExposureStarted,
+    FieldId,
     FieldMapped,
     ImagesLost,
     MapField,
@@ -41,7 +42,7 @@ from sparse_actors.messages import (
     WorkerLost,
 )
 
-from .maps import FieldView, MapsView
+from .maps import MapsView
 from .sentences import sentence
 from .tiles import TileView
 
@@ -57,7 +58,8 @@ class Unseen:
     findings: set[TileIndex] = field(default_factory=set)
     """Of these also the regions and points of interest, not only what became of them."""
     pictures: set[TileIndex] = field(default_factory=set)
-    fields: dict[str, FieldView] = field(default_factory=dict)
+    fields: set[FieldId] = field(default_factory=set)
+    """Maps of which the small picture changed."""
     since: int = 0
     """Number of the last sentence sent."""
     map_version: int = -1
@@ -124,6 +126,7 @@ class RunView:
     def _show_all(self, reader: Unseen) -> None:
         reader.run, reader.since, reader.map_version = "", 0, -1
         reader.fields.clear()
+        reader.fields.update(self.maps.fields)
         for waiting in (reader.tiles, reader.findings, reader.pictures):
             waiting.clear()
             waiting.update(self.tiles)
@@ -212,7 +215,7 @@ class RunView:
         changed = self.maps.take(message, whole)
         if changed is not None:
             for reader in self.readers:
-                reader.fields[str(changed.field.id)] = changed
+                reader.fields.add(changed.field.id)
 
     def _map_field(self, message: SpectraRecorded | SpectraClassified | PhaseMapUpdated) -> MapField | None:
         place = self.maps.place_of(message.field)

@@ -71,7 +71,7 @@ export class Model {
     const context = this.stateLayer.getContext("2d");
     const [x, y] = [index % columns, Math.floor(index / columns)];
     const [r, g, b] = rgb(STATE[state]);
-    const strength = FILLED.has(state) ? 0.45 : state === "missing" || state === "skipped" ? 0.6 : this.imaged.has(index) ? 0 : 0.5;
+    const strength = FILLED.has(state) ? 0.45 : state === "missing" || state === "skipped" ? 0.6 : this.imaged.has(index) ? 0 : 0.25;
     context.clearRect(x, y, 1, 1);
     context.fillStyle = `rgb(${r} ${g} ${b} / ${strength})`;
     context.fillRect(x, y, 1, 1);

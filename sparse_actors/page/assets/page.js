@@ -42,6 +42,7 @@ function begin() {
   document.body.classList.toggle("empty", !layout.name);
   byId("events").replaceChildren();
   byId("maps").hidden = true;
+  byId("audit").hidden = !layout.hasAudit;
   closeCard();
   if (!layout.name) return;
   const unused = layout.hasMaps ? [] : ["mapping"];
@@ -124,6 +125,20 @@ byId("stop").addEventListener("click", () => {
   const isNow = model.run?.state === "stopping";
   const question = isNow ? "End the run now, without waiting for the scan in flight?" : "End the run after the scan in flight? It can be resumed later.";
   if (confirm(question)) order("stop", { now: isNow });
+});
+
+byId("estimate").addEventListener("click", async (event) => {
+  event.target.disabled = true;
+  byId("recall").textContent = "Looking at all recorded regions and windows …";
+  try {
+    const answer = await fetch("audit", { method: "POST" });
+    const { said, refused } = await answer.json();
+    byId("recall").textContent = refused ?? `${said.join(". ")}.`;
+  } catch {
+    byId("recall").textContent = "Nobody answers.";
+  } finally {
+    event.target.disabled = false;
+  }
 });
 
 handle(map, choose, hover);
