@@ -25,8 +25,10 @@ from .kriging import DX, DY, KRIGED, LABELS, kriged_label, kriging_scratch
 from .neighbours import NEIGHBOURS, NearLists, fill_lists, find_point, list_point, unlist_point
 from .peaks import Peaks, highest, put
 
-_ERD, _VOTE = 1, 2
-"""What of a pixel is out of date: its ERD only, or its vote too."""
+_ERD, _SPREAD, _VOTE = 1, 2, 3
+"""What of a pixel is out of date: its ERD only, the spread too, which looks at more points than kriging, or
+all of its vote."""
+_NOWHERE = -1
 
 
 class Rule(NamedTuple):
@@ -52,7 +54,12 @@ class State(NamedTuple):
     stale: NDArray[np.uint8]
     queue: NDArray[np.int32]
     """The pixels that are stale."""
+    queued: NDArray[np.int64]
+    """(1,): how many there are."""
     found: NDArray[np.int32]
+    """The pixels that have the point walked about last in their lists."""
+    walked: NDArray[np.int64]
+    """(2,): this point, or -1, and how many pixels they are."""
 
 
 Plain = tuple[tuple[Any, ...], tuple[Any, ...]]
@@ -61,9 +68,10 @@ Plain = tuple[tuple[Any, ...], tuple[Any, ...]]
 
 @compiled
 def _named(plain: Plain) -> tuple[State, Rule]:
-    (lists, values, dissent, spread, erd, taken, stale, queue, found), rule = plain
+    (lists, values, dissent, spread, erd, taken, stale, queue, queued, found, walked), rule = plain
     near, peaks = NearLists(*lists), Peaks(*erd)
-    return State(near, values, dissent, spread, peaks, taken, stale, queue, found), Rule(*rule)
+    state = State(near, values, dissent, spread, peaks, taken, stale, queue, queued, found, walked)
+    return state, Rule(*rule)
 
 
 @compiled
@@ -74,28 +82,29 @@ def update(
     listed: NDArray[np.bool_],
 ) -> None:
     """Set the values of pixels, and whether they are points; none of them is picked from now on."""
-    state, rule = _named(plain)
-    lists, stale, queue, found = state.lists, state.stale, state.queue, state.found
-    queued = 0
+    state, _ = _named(plain)
+    lists, walked = state.lists, state.walked
     for i in range(len(pixels)):
         pixel, was_listed = pixels[i], lists.listed[pixels[i]]
         if was_listed and listed[i] and state.values[pixel] == values[i]:
             continue
         n = 0
         if was_listed and listed[i]:
-            n = find_point(lists, pixel, found)
+            # Mostly the point picked last, the label of which is known now.
+            n = walked[1] if walked[0] == pixel else find_point(lists, pixel, state.found)
         elif listed[i]:
-            n = list_point(lists, pixel, found)
+            n = list_point(lists, pixel, state.found)
         elif was_listed:
-            n = unlist_point(lists, pixel, found)
+            n = unlist_point(lists, pixel, state.found)
+        if n:
+            walked[0], walked[1] = pixel if listed[i] else _NOWHERE, n
         state.taken[pixel] = True
-        queued = _call(stale, queue, queued, pixel, _ERD)
+        queued = _call(state.stale, state.queue, state.queued[0], pixel, _ERD)
         if listed[i]:
             state.dissent[pixel] = state.spread[pixel] = 0
-            queued = _set_value(state.values, lists.shape, stale, queue, queued, pixel, values[i])
+            queued = _set_value(state.values, lists.shape, state.stale, state.queue, queued, pixel, values[i])
         is_new = listed[i] and not was_listed
-        queued = _call_voters(state, queued, n, is_new, values[i])
-    _refresh(state, rule, queued)
+        state.queued[0] = _call_voters(state, queued, n, pixel, is_new, values[i])
 
 
 @compiled
@@ -106,7 +115,7 @@ def rebuild(
     listed: NDArray[np.bool_],
 ) -> None:
     """Do the same as `update`, quicker where most points are new."""
-    state, rule = _named(plain)
+    state, _ = _named(plain)
     for i in range(len(pixels)):
         pixel = pixels[i]
         state.taken[pixel] = True
@@ -118,7 +127,14 @@ def rebuild(
     for pixel in range(len(state.queue)):
         state.queue[pixel] = pixel
         state.stale[pixel] = _VOTE
-    _refresh(state, rule, len(state.queue))
+    state.queued[0], state.walked[0] = len(state.queue), _NOWHERE
+
+
+@compiled
+def refresh(plain: Plain) -> None:
+    """Bring the reconstruction and the ERD up to date."""
+    state, rule = _named(plain)
+    _refresh(state, rule)
 
 
 @compiled
@@ -127,15 +143,17 @@ def pick(plain: Plain, n: int) -> NDArray[np.int64]:
     state, rule = _named(plain)
     picked = np.empty(n, np.int64)
     for i in range(n):
+        _refresh(state, rule)
         pixel = highest(state.erd)
         if state.erd.heights[pixel] == -np.inf:
             return picked[:i]
         picked[i] = pixel
         state.taken[pixel] = True
         found = list_point(state.lists, pixel, state.found)
+        state.walked[0], state.walked[1] = pixel, found
         state.dissent[pixel] = state.spread[pixel] = 0
-        queued = _call(state.stale, state.queue, 0, pixel, _ERD)
-        _refresh(state, rule, _call_voters(state, queued, found, True, state.values[pixel]))
+        queued = _call(state.stale, state.queue, state.queued[0], pixel, _ERD)
+        state.queued[0] = _call_voters(state, queued, found, pixel, True, state.values[pixel])
     return picked
 
 
@@ -151,16 +169,28 @@ def _call(stale: NDArray[np.uint8], queue: NDArray[np.int32], queued: int, pixel
 
 
 @compiled
-def _call_voters(state: State, queued: int, n: int, is_new: bool, value: np.float32) -> int:
+def _call_voters(state: State, queued: int, n: int, point: int, is_new: bool, value: np.float32) -> int:
     """Queue the n pixels found, whose lists have changed or hold a point of another value now."""
     listed, values, dissent = state.lists.listed, state.values, state.dissent
+    offsets, columns = state.lists.offsets, state.lists.shape[1]
     stale, queue, found = state.stale, state.queue, state.found
+    py = point // columns
+    px = point - py * columns
     for i in range(n):
         pixel = found[i]
-        if not listed[pixel]:
-            # Where all points agree with a new one, the vote is the same and only the distances change.
-            agrees = is_new and dissent[pixel] == 0 and values[pixel] == value
-            queued = _call(stale, queue, queued, pixel, _ERD if agrees else _VOTE)
+        if listed[pixel]:
+            continue
+        if is_new and dissent[pixel] == 0 and values[pixel] == value:
+            # All points agree with the new one: the vote is the same and only the distances change.
+            what = _ERD
+        else:
+            what = _VOTE
+            y = pixel // columns
+            dx, dy = px - (pixel - y * columns), py - y
+            for place in range(KRIGED, NEIGHBOURS):
+                if offsets[pixel, 0, place] == dx and offsets[pixel, 1, place] == dy:
+                    what = _SPREAD
+        queued = _call(stale, queue, queued, pixel, what)
     return queued
 
 
@@ -193,19 +223,19 @@ def _set_value(
 
 
 @compiled
-def _refresh(state: State, rule: Rule, queued: int) -> None:
+def _refresh(state: State, rule: Rule) -> None:
     """Vote again and compute the ERD again where they are stale."""
-    lists, values, dissent, spread, erd, taken, stale, queue, _ = state
+    lists, values, dissent, spread, erd, taken, stale, queue, _, _, _ = state
     offsets, _, listed, points, shape = lists
     heights, tile, row, _ = erd
     coefficients, crowding_radius2, continuous, kriged = rule
     n = min(points[0], NEIGHBOURS)
     scratch, weighed = np.empty((NEIGHBOURS, 3), np.float64), kriging_scratch()
-    i = 0
+    queued, i = state.queued[0], 0
     while i < queued:
         pixel = queue[i]
         i += 1
-        if stale[pixel] == _VOTE and not listed[pixel]:
+        if stale[pixel] >= _SPREAD and not listed[pixel]:
             if n == 0:
                 value, against, deviation = np.float32(0), 0.0, 0.0
             elif continuous:
@@ -213,14 +243,18 @@ def _refresh(state: State, rule: Rule, queued: int) -> None:
             else:
                 value, against, deviation = vote_of_labels(offsets, n, values, shape[1], pixel, scratch)
                 if kriged and against > 0:
-                    m = min(n, KRIGED)
-                    for j in range(m):
-                        dx, dy = np.int64(offsets[pixel, 0, j]), np.int64(offsets[pixel, 1, j])
-                        weighed[DX, j], weighed[DY, j] = dx, dy
-                        weighed[LABELS, j] = values[pixel + dy * shape[1] + dx]
-                    label, share = kriged_label(weighed, m)
+                    if stale[pixel] == _VOTE:
+                        m = min(n, KRIGED)
+                        for j in range(m):
+                            dx, dy = np.int64(offsets[pixel, 0, j]), np.int64(offsets[pixel, 1, j])
+                            weighed[DX, j], weighed[DY, j] = dx, dy
+                            weighed[LABELS, j] = values[pixel + dy * shape[1] + dx]
+                        label, share = kriged_label(weighed, m)
+                        value, against = np.float32(label), 1 - share
+                    else:
+                        value, against = values[pixel], dissent[pixel]
                     # A dissent of 0 is kept for points that all agree, the farther ones too.
-                    value, against = np.float32(label), max(1 - share, 1e-6)
+                    against = max(against, 1e-6)
             dissent[pixel], spread[pixel] = against, deviation
             queued = _set_value(values, shape, stale, queue, queued, pixel, value)
     features = np.empty(FEATURES, np.float64)
@@ -236,6 +270,7 @@ def _refresh(state: State, rule: Rule, queued: int) -> None:
                 set_gradients(values, shape, pixel, continuous, features)
                 height = polynomial(coefficients, features)
         put(heights, tile, row, shape[1], pixel, height)
+    state.queued[0] = 0
 
 
 @compiled
