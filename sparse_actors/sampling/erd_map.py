@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .erd_model import ErdModel
-from .erd_updates import Rule, State, farthest, features_of, pick, rebuild, refresh, update
+from .erd_state import Rule, State
+from .erd_updates import farthest, features_of, pick, rebuild, refresh, update
 from .features import all_terms, crowding_radius2_px2
 from .neighbours import LARGEST_SIDE_PX, empty_lists
 from .peaks import peaks_of
