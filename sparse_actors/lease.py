@@ -46,7 +46,8 @@ def lease_file(folder: Path, microscope: MicroscopeTable) -> Path | None:
     names: tuple[str, ...] | None = getattr(driver, "instrument_options", ())
     if names is None:
         return None
-    options = {name: microscope.options.get(name) for name in sorted(names)}
+    _, given = plugins.by_address(microscope.driver, microscope.options)
+    options = {name: given.get(name) for name in sorted(names)}
     identity = json.dumps([driver.__module__, driver.__qualname__, options], sort_keys=True, default=str)
     name = re.sub(r"[^A-Za-z0-9_]+", "_", driver.__qualname__)
     return folder / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.lock"
