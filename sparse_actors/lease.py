@@ -73,6 +73,13 @@ def leased(microscope: MicroscopeTable, who: str, environ: Mapping[str, str]) ->
     OSError
         The folder of the leases cannot be written.
     """
+    parts = getattr(plugins.load("microscope", microscope.driver), "parts", None)
+    if parts is not None:
+        with contextlib.ExitStack() as stack:
+            for driver, options in parts(microscope.options):
+                stack.enter_context(leased(MicroscopeTable(driver=driver, options=options), who, environ))
+            yield
+        return
     path = lease_file(lease_folder(environ), microscope)
     if path is None:
         yield

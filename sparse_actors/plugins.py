@@ -15,7 +15,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, create_model
@@ -113,12 +113,15 @@ def load(kind: Kind, name: str) -> type[Any]:
 def check(kind: Kind, name: str, options: Mapping[str, Any]) -> list[str]:
     """Return everything that is wrong with a plugin's name and options, without building it."""
     try:
-        _checked(load(kind, name), kind, by_address(name, options)[1])
+        plugin = load(kind, name)
+        _checked(plugin, kind, by_address(name, options)[1])
     except PluginError as error:
         return [f"{dotted(NAME_KEY[kind])} = {toml_value(name)}: {error}"]
     except ConfigError as error:
         return list(error.problems)
-    return []
+    # A driver that is made of others knows what is wrong with theirs.
+    further: Callable[[Mapping[str, Any]], list[str]] | None = getattr(plugin, "problems", None)
+    return further(options) if further else []
 
 
 def build(kind: Kind, name: str, options: Mapping[str, Any]) -> Any:
