@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparse_actors.evaluation.audit import AuditedTile, AuditEstimate, estimate
+from sparse_actors.planning.audit_estimate import AuditedTile, AuditEstimate, estimate
 from sparse_actors.geometry import PixelBox, full_frame
 from sparse_actors.imaging import ScanTiming
 from sparse_actors.planning.audit import covered_by, draw_windows, exposed_for, is_missed
@@ -62,7 +62,7 @@ the share that was found, with its interval. Tiles that were skipped do not coun
 
 ## The estimate
 
-    from sparse_actors.evaluation.audit import AuditedTile, estimate
+    from sparse_actors.planning.audit_estimate import AuditedTile, estimate
     audited = estimate(AuditedTile(found=38, windows=574, missed=(0, 0, 1, 0)) for tile in tiles)
     print(audited.recall, audited.low, audited.high)
 
