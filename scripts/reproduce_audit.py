@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from sparse_actors.planning.audit_estimate import AuditedTile, AuditEstimate, estimate
 from sparse_actors.geometry import PixelBox, full_frame
 from sparse_actors.imaging import ScanTiming
 from sparse_actors.planning.audit import covered_by, draw_windows, exposed_for, is_missed
+from sparse_actors.planning.audit_estimate import AuditedTile, AuditEstimate, estimate
 
 RUNS, QUICK_RUNS = 1000, 25
 FIELD_PX, WINDOW_PX, MARGIN_PX = 3072, 128, 16

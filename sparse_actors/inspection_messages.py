@@ -22,6 +22,14 @@ class InspectTile(Order):
 
     tile: TileIndex
     attempt: int
+    regions: tuple[Scan, ...]
+    """As they stood when the windows of the audit were drawn, in order."""
+    windows: tuple[Scan, ...]
+    """Those of the audit."""
+    later: tuple[Scan, ...]
+    """Regions that were proposed after."""
+    missing: tuple[ScanId, ...]
+    """Of all these, what is not recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

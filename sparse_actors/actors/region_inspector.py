@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -10,7 +10,6 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.messages import (
     ImagesLost,
     InspectionFailed,
@@ -19,10 +18,8 @@ from sparse_actors.messages import (
     InspectRegion,
     InspectTile,
     Message,
-    Recorded,
     RegionInspected,
     RegionReloaded,
-    RegionsPlanned,
     ReloadRegion,
     RunContinued,
     RunFinished,
@@ -32,7 +29,6 @@ from sparse_actors.messages import (
     TileInspected,
     TileSkipped,
 )
-from sparse_actors.planning.audit import AUDIT
 from sparse_actors.planning.audit_count import counted, picture
 from sparse_actors.planning.audit_watch import AuditWatch
 from sparse_actors.planning.survey_plan import SurveyPlan
@@ -46,8 +42,8 @@ AT_ONCE = 4
 class _Tile:
     """The tile that is being inspected."""
 
-    tile: TileIndex
-    attempt: int
+    order: InspectTile
+    scans: dict[ScanId, Scan]
     left: deque[ScanId]
     open: dict[ScanId, int] = field(default_factory=dict)
     """Ordered, and how often."""
@@ -68,9 +64,6 @@ class RegionInspector:
     """
 
     accepts: ClassVar[tuple[type[Message], ...]] = (
-        RegionsPlanned,
-        Recorded,
-        ImagesLost,
         TileSkipped,
         RunPaused,
         RunContinued,
@@ -83,9 +76,6 @@ class RegionInspector:
 
     def __init__(self, plan: SurveyPlan, history: Iterable[Message]) -> None:
         self._plan = plan
-        self._planned: defaultdict[TileIndex, dict[PartitionId, RegionsPlanned]] = defaultdict(dict)
-        self._scans: dict[ScanId, Scan] = {}
-        self._recorded: set[ScanId] = set()
         self._sites: dict[ScanId, NDArray[np.float64]] = {}
         self._failed: set[ScanId] = set()
         self._audit = None if plan.audit is None else AuditWatch(plan.audit, plan.analysis.size_px)
@@ -97,13 +87,7 @@ class RegionInspector:
         if self._audit is not None:
             self._audit.learn(fact)
         match fact:
-            case RegionsPlanned(partition=part) if part not in self._planned[part.tile]:
-                self._planned[part.tile][part] = fact
-                self._scans |= {scan.id: scan for scan in fact.scans}
-            case Recorded(scan_id=scan_id):
-                self._recorded.add(scan_id)
             case ImagesLost(scan_ids=scan_ids):
-                self._recorded.difference_update(scan_ids)
                 for scan_id in scan_ids:
                     self._sites.pop(scan_id, None)
             case RegionInspected(scan_id=scan_id, pois=pois):
@@ -115,38 +99,32 @@ class RegionInspector:
         """Take in a fact, or go on with the inspection of a tile."""
         self._learn(message)
         match message:
-            case InspectTile(tile=tile, attempt=attempt):
-                if self._at is None or self._at.tile != tile:
-                    self._failed.clear()
-                self._at = _Tile(tile, attempt, deque(self._to_inspect(tile)))
-                yield from self._go_on(self._at)
+            case InspectTile():
+                yield from self._begin(message)
             case RegionReloaded(scan=scan) if self._is_awaited(scan.id, message.attempt):
                 image = picture(scan, message.image)
                 yield InspectRegion(scan_id=scan.id, attempt=message.attempt, image=image)
             case InspectionReturned(scan_id=scan_id) if self._is_awaited(scan_id, message.attempt):
-                box = self._scans[scan_id].box
-                pois = message.pois.shifted(box.left, box.top)
-                inspected = RegionInspected(scan_id=scan_id, pois=pois, worker=message.worker)
-                self._learn(inspected)
-                yield inspected
-                yield from self._done(scan_id)
+                yield from self._returned(message)
             case InspectionLost(scan_id=scan_id) if self._is_awaited(scan_id, message.attempt):
                 yield from self._lost(scan_id, message.reason)
             case _:
-                pass
+                pass  # folded, or not asked for any more
 
-    def _to_inspect(self, tile: TileIndex) -> Iterator[ScanId]:
-        for _, planned in sorted(self._planned[tile].items()):
-            for scan in planned.scans:
-                if scan.id in self._recorded and scan.id not in self._sites and scan.id not in self._failed:
-                    yield scan.id
+    def _begin(self, order: InspectTile) -> Iterator[Message]:
+        if self._at is None or self._at.order.tile != order.tile:
+            self._failed.clear()
+        scans = {scan.id: scan for scan in (*order.regions, *order.windows, *order.later)}
+        done = {*order.missing, *self._sites, *self._failed}
+        self._at = _Tile(order, scans, deque(scan_id for scan_id in scans if scan_id not in done))
+        yield from self._go_on(self._at)
 
     def _is_awaited(self, scan_id: ScanId, attempt: int) -> bool:
         at = self._at
         return at is not None and scan_id in at.open and attempt == self._attempt(at, scan_id)
 
     def _attempt(self, at: _Tile, scan_id: ScanId) -> int:
-        return at.attempt * 10 + at.open[scan_id]
+        return at.order.attempt * 10 + at.open[scan_id]
 
     def _go_on(self, at: _Tile) -> Iterator[Message]:
         while at.left and len(at.open) < AT_ONCE:
@@ -155,8 +133,18 @@ class RegionInspector:
             yield ReloadRegion(scan_id=scan_id, attempt=self._attempt(at, scan_id))
         if not at.open:
             self._at = None
-            yield from self._audited(at.tile)
-            yield TileInspected(tile=at.tile)
+            yield from self._audited(at.order)
+            yield TileInspected(tile=at.order.tile)
+
+    def _returned(self, result: InspectionReturned) -> Iterator[Message]:
+        if self._at is None:
+            return
+        box = self._at.scans[result.scan_id].box
+        pois = result.pois.shifted(box.left, box.top)
+        inspected = RegionInspected(scan_id=result.scan_id, pois=pois, worker=result.worker)
+        self._learn(inspected)
+        yield inspected
+        yield from self._done(result.scan_id)
 
     def _done(self, scan_id: ScanId) -> Iterator[Message]:
         if self._at is not None:
@@ -172,25 +160,21 @@ class RegionInspector:
             yield InspectionFailed(scan_id=scan_id, reason=f"{TRIES} tries: {reason}")
             yield from self._done(scan_id)
 
-    def _audited(self, tile: TileIndex) -> Iterator[Message]:
-        """Say what the windows tell, if the tile has any that were scanned."""
-        planned = self._planned[tile]
-        windows = [one for one in planned.values() if one.source == AUDIT]
-        if self._audit is None or self._plan.audit is None or not windows:
+    def _audited(self, order: InspectTile) -> Iterator[Message]:
+        """Say what the windows tell, if any of them were scanned or none was left to be drawn."""
+        plan = self._plan
+        if self._audit is None or plan.audit is None:
             return
-        regions = [
-            s for part, one in sorted(planned.items()) if part < windows[0].partition for s in one.scans
-        ]
         judged = counted(
-            self._plan.audit,
-            tile,
-            self._plan.seed,
-            self._plan.analysis.size_px,
-            regions,
-            windows[0].scans,
+            plan.audit,
+            order.tile,
+            plan.seed,
+            plan.analysis.size_px,
+            order.regions,
+            order.windows,
             self._sites,
         )
         if judged is not None:
-            updated = self._audit.updated(tile, judged)
+            updated = self._audit.updated(order.tile, judged)
             self._learn(updated)
             yield updated

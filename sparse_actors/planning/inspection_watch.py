@@ -7,6 +7,7 @@ from functools import partial
 
 from sparse_actors.geometry import TileIndex
 from sparse_actors.messages import Effect, InspectTile, Message, TileInspected
+from sparse_actors.planning.audit import AUDIT
 from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.planning.unanswered import Unanswered
 
@@ -41,7 +42,22 @@ class InspectionWatch:
     def _order(self, tile: TileIndex, attempt: int) -> Message:
         if attempt > self._attempts:
             return TileInspected(tile=tile, problem="no answer from the inspection")
-        return InspectTile(tile=tile, attempt=attempt)
+        parts, proposals = self._state.parts(tile), self._state.proposals.get(tile, {})
+        audit = next((part for part, one in proposals.items() if one.source == AUDIT), None)
+        drawn_at = len(parts) if audit is None else parts.index(audit)
+        regions, windows, later = (
+            tuple(scan for part in some for scan in self._state.regions.get(part, ()))
+            for some in (parts[:drawn_at], parts[drawn_at : drawn_at + 1], parts[drawn_at + 1 :])
+        )
+        everything = (*regions, *windows, *later)
+        return InspectTile(
+            tile=tile,
+            attempt=attempt,
+            regions=regions,
+            windows=windows,
+            later=later,
+            missing=tuple(scan.id for scan in everything if scan.id not in self._state.recorded),
+        )
 
     def answered(self, tile: TileIndex) -> None:
         """Note that a tile is inspected or skipped."""
