@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.errors import JournalError
 from sparse_actors.geometry import PixelBox
-from sparse_actors.messages import NOT_KNOWN, SpectraRecorded
+from sparse_actors.messages import NOT_KNOWN, MapField, SpectraRecorded
 
 Read = Callable[[SpectraRecorded], tuple[NDArray[Any], EnergyAxis]]
 
@@ -29,8 +29,8 @@ class PointSpectra:
     live_time_s : (n,)
     """
 
-    def __init__(self, batches: list[SpectraRecorded], read: Read) -> None:
-        self._batches, self._read = batches, read
+    def __init__(self, batches: list[SpectraRecorded], read: Read, tell: Callable[[str], None]) -> None:
+        self._batches, self.read, self._tell = batches, read, tell
         nothing = [np.empty((0, 2), np.int64)], [np.empty(0)]
         self.points_px: NDArray[np.int64] = np.concatenate([b.points_px for b in batches] or nothing[0])
         self.live_time_s: NDArray[np.float64] = np.concatenate([b.live_time_s for b in batches] or nothing[1])
@@ -49,10 +49,8 @@ class PointSpectra:
             No spectrum can be read.
         """
         for batch in self._batches:
-            try:
-                return self._read(batch)[1]
-            except (JournalError, OSError):
-                continue
+            if (found := self._read_or_tell(batch)) is not None:
+                return found[1]
         raise JournalError("the field has no spectrum that can be read")
 
     @property
@@ -66,7 +64,7 @@ class PointSpectra:
         rows: list[NDArray[Any]] = [np.empty(0)] * len(numbers)
         of_batch = np.searchsorted(self._ends, numbers, side="right")
         for number in np.unique(of_batch):
-            counts, _ = self._read(self._batches[number])
+            counts, _ = self.read(self._batches[number])
             first = self._ends[number] - len(counts)
             for place in np.flatnonzero(of_batch == number):
                 rows[place] = counts[numbers[place] - first]
@@ -77,32 +75,41 @@ class PointSpectra:
     def sum(self, chosen: NDArray[np.bool_] | None = None) -> tuple[NDArray[np.int64], float]:
         """Return the sum of the spectra, (channels,), and of their live times in s.
 
+        What cannot be read is left out, and told in the problems of the run.
+
         Parameters
         ----------
         chosen
             (n,): which of them; None for all.
         """
         picked = np.ones(len(self), np.bool_) if chosen is None else np.asarray(chosen, np.bool_)
-        total, first = np.zeros(self.axis.channels, np.int64), 0
+        total, live_s, first = np.zeros(self.axis.channels, np.int64), 0.0, 0
         for batch in self._batches:
             of_batch = picked[first : first + len(batch.points_px)]
-            if of_batch.any():
-                total += self._read(batch)[0][of_batch].sum(axis=0, dtype=np.int64)
             first += len(of_batch)
-        return total, float(self.live_time_s[picked].sum())
+            if of_batch.any() and (found := self._read_or_tell(batch)) is not None:
+                total += found[0][of_batch].sum(axis=0, dtype=np.int64)
+                live_s += float(batch.live_time_s[of_batch].sum())
+        return total, live_s
+
+    def readable(self) -> list[SpectraRecorded]:
+        """Return the batches that can be read; the others are told in the problems of the run."""
+        return [batch for batch in self._batches if self._read_or_tell(batch) is not None]
+
+    def _read_or_tell(self, batch: SpectraRecorded) -> tuple[NDArray[Any], EnergyAxis] | None:
+        try:
+            return self.read(batch)
+        except (JournalError, OSError) as error:
+            self._tell(f"spectra of {batch.field}, batch {batch.batch}, cannot be read: {error}")
+            return None
 
 
 @dataclass(frozen=True, eq=False)
 class PhaseMap:
     """The phases of a field, as far as it was mapped. Arrays are (rows, columns) of the field."""
 
-    name: str
-    """Such as "r000c001m0002": the third field of that tile."""
-    tile: str
-    box: PixelBox
-    """Where the field lies on `grid_px`."""
-    grid_px: tuple[int, int]
-    """(width, height): the points of a map that would fill the whole field of view."""
+    field: MapField
+    """Which rectangle of which tile it shows."""
     pitch_um: float
     """Distance of neighbouring points."""
     phases: tuple[str, ...]
@@ -128,6 +135,21 @@ class PhaseMap:
     """Energy of the beam, where the configuration says it."""
 
     dims = ("y", "x")
+
+    @property
+    def name(self) -> str:
+        """Such as "r000c001m0002": the third field of that tile."""
+        return str(self.field.id)
+
+    @property
+    def tile(self) -> str:
+        """Name of the tile."""
+        return str(self.field.id.tile)
+
+    @property
+    def box(self) -> PixelBox:
+        """Where the field lies on the grid of the map over the whole field of view."""
+        return self.field.box
 
     @property
     def coords(self) -> dict[str, NDArray[np.floating[Any]]]:

@@ -150,6 +150,13 @@ class Run:
         """Every region that was planned, in the order of planning."""
         return tuple(self._region(scan) for i, scan in self.record.scans.items() if not i.is_fast)
 
+    def scan_image(self, scan: Scan) -> NDArray[Any] | None:
+        """Return the image of a recorded scan, (rows, columns), 0 outside of a mask.
+
+        None where it cannot be read; `problems` says why.
+        """
+        return self._cache.image(scan)
+
     # -- tables -------------------------------------------------------------------------------
 
     @cached_property
@@ -299,7 +306,7 @@ class Run:
     def _map(self, name: FieldId) -> PhaseMap:
         maps, eds = self.record.maps, self.config.get("eds", {})
         batches = [recorded for (field, _), recorded in sorted(maps.batches.items()) if field == name]
-        spectra = PointSpectra(batches, maps.spectra)
+        spectra = PointSpectra(batches, maps.spectra, self._tell)
         mapped = maps.mapped.get(name)
         if mapped is None:
             labels = [
@@ -311,10 +318,7 @@ class Run:
             mapped = _unfinished(name, tuple(eds["grid_px"]), spectra.points_px, np.concatenate(labels))
         phases = (*maps.phases, *(f"phase {n + 1}" for n in range(len(maps.phases), mapped.phase_map.max())))
         return PhaseMap(
-            name=str(name),
-            tile=str(name.tile),
-            box=mapped.field.box,
-            grid_px=mapped.field.grid_px,
+            field=mapped.field,
             pitch_um=self._analysis.panorama.tile_fov_mm[0] * 1e3 / mapped.field.grid_px[0],
             phases=phases,
             labels=mapped.phase_map,
@@ -365,8 +369,11 @@ class Run:
         try:
             return self._read(scan)
         except (JournalError, OSError) as error:
-            self._unreadable[f"scan {scan.id} cannot be read: {error}"] = None
+            self._tell(f"scan {scan.id} cannot be read: {error}")
             return None
+
+    def _tell(self, problem: str) -> None:
+        self._unreadable[problem] = None
 
 
 def _unfinished(
