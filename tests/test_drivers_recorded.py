@@ -83,6 +83,9 @@ def test_a_tree_without_a_list_of_images(recorded: tuple[RecordedRun, Run], tmp_
         assert tile.fast is not None
         np.testing.assert_array_equal(microscope.scan_area(full_frame((32, 24)), 300, (32, 24)), tile.fast)
     path = folder / "tile_00000" / "position.json"
+    path.write_text(json.dumps({"x_mm": 0, "y_mm": 0, "scan_rotation_deg": -30}))
+    with pytest.raises(ValueError, match="tile_00000 was scanned at a rotation of -30 degrees"):
+        ready(folder)
     path.write_text(json.dumps({"stage": [1, 2]}))
     with pytest.raises(ValueError, match=r"position.json holds stage; expected .* stage_x_mm, stage_y_mm"):
         ready(folder)

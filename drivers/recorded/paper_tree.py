@@ -23,6 +23,9 @@ from .recording import Patch, Recording, decode
 _NAME = re.compile(r"(\d+)_(\d+)_(\d+)_(\d+)(_\w+)?\.tiff?")
 _POSITIONS = (("planned_x_mm", "planned_y_mm"), ("stage_x_mm", "stage_y_mm"), ("x_mm", "y_mm"))
 
+ROTATION_DEG = 0.01
+"""Less does not show in a tile."""
+
 
 def read_paper_tree(folder: Path, pixel_nm: float) -> Recording:
     """Read where the images lie, without their pixels.
@@ -43,6 +46,11 @@ def read_paper_tree(folder: Path, pixel_nm: float) -> Recording:
     sizes_nm = set()
     for tile in sorted(path for path in folder.glob("tile_*") if path.is_dir()):
         position = _position(tile)
+        if abs(turned_deg := float(position.get("scan_rotation_deg", 0.0))) > ROTATION_DEG:
+            raise ValueError(
+                f"{tile} was scanned at a rotation of {turned_deg:g} degrees; expected 0: the stage of a replay "
+                "goes along the rows and columns of the images"
+            )
         own_nm = pixel_nm
         if "view_field_um" in position and "grid_px" in position:
             own_nm = float(position["view_field_um"][0]) * 1e3 / int(position["grid_px"][0])

@@ -68,6 +68,7 @@ def _position(run: Run, tile: Tile) -> dict[str, Any]:
         "stage_y_mm": stage[1],
         "planned_x_mm": tile.stage_mm[0],
         "planned_y_mm": tile.stage_mm[1],
+        "scan_rotation_deg": run.record.panorama.rotation_deg,
         "view_field_um": [field_mm[0] * 1e3, field_mm[1] * 1e3],
         "grid_px": list(run.record.analysis_px),
         "working_distance_mm": tile.working_distance_mm,
