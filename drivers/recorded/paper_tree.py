@@ -48,8 +48,8 @@ def read_paper_tree(folder: Path, pixel_nm: float) -> Recording:
         position = _position(tile)
         if abs(turned_deg := float(position.get("scan_rotation_deg", 0.0))) > ROTATION_DEG:
             raise ValueError(
-                f"{tile} was scanned at a rotation of {turned_deg:g} degrees; expected 0: the stage of a replay "
-                "goes along the rows and columns of the images"
+                f"{tile} was scanned at a rotation of {turned_deg:g} degrees; expected 0: the stage of a "
+                "replay goes along the rows and columns of the images"
             )
         own_nm = pixel_nm
         if "view_field_um" in position and "grid_px" in position:
