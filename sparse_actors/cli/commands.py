@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .evaluation_commands import codesign, pairs, sweep, train_detector
+from .evaluation_commands import codesign, pairs, promise, sweep, train_detector
 from .keys_commands import keys_app
 from .queue_commands import COMMANDS
 from .recorded_commands import repair, replay
@@ -284,6 +284,7 @@ def show(
 app.command()(pairs)
 app.command()(sweep)
 app.command()(codesign)
+app.command()(promise)
 app.command()(learn)
 app.command()(repair)
 app.command()(replay)
