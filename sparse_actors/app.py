@@ -29,6 +29,7 @@ from sparse_actors.network.keys import Keys, keys_folder
 from sparse_actors.network.local_workers import spare_cores
 from sparse_actors.network.pool import WorkerPool
 from sparse_actors.network.taps import Taps
+from sparse_actors.page.process import page_process
 from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.planning.merging import compile_merging
 from sparse_actors.planning.pairs_plan import PairsPlan
@@ -186,6 +187,8 @@ def run_survey(
             reason = "it was finished before and is left as it is"
             finished = RunResult("completed", reason, "", folder.path, note=session.note)
             return _with_result(finished, folder, signals)
+        shown = (str(folder.path.absolute()),)
+        telling.enter_context(page_process(config.page.listen, shown, folder.path / "page.log", say))
         clock = Clock()
         stack.callback(clock.close)
         log = telling.enter_context(RunLog.opened(folder.log, config.run.name))
@@ -389,12 +392,12 @@ class _Survey:
         )
 
     def _open_taps(self) -> None:
-        table, journal = self._config.taps, self._folder.journal
-        if table.listen:
+        journal, (listen, images_listen) = self._folder.journal, self._config.tap_endpoints
+        if listen:
             taps = Taps(
-                listen=table.listen,
-                images_listen=table.images_listen,
-                images=table.images,
+                listen=listen,
+                images_listen=images_listen,
+                images=self._config.taps.images,
                 token=os.environ.get("SPARSE_ACTORS_TAP_TOKEN", ""),
                 history=lambda: read_journal(journal),
                 journaled=KEPT,

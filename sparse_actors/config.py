@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from .config_rules import checked, known_keys
+from .config_sharing import HooksTable, PageTable, Table, TapsTable, WorkersTable
 from .config_sources import find, gather, leaves, read
 from .errors import ConfigError
 from .geometry import Panorama, TileOrder
@@ -30,17 +31,6 @@ PointMm = tuple[StageMm, StageMm]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 WorkingDistanceMm = Annotated[float, Field(gt=0, le=1000)]
-
-
-class Table(BaseModel):
-    """Base of all tables: frozen, no unknown keys, no conversion of types.
-
-    The text under each key is what the report of a mistake and the schema for editors show.
-    """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
 
 class RunTable(Table):
@@ -71,7 +61,7 @@ class MicroscopeTable(Table):
     """The instrument."""
 
     driver: str = Field(min_length=1, examples=["simulated"])
-    """name of an installed driver, or "module:Class" of your own"""
+    """name of an installed driver, "module:Class" of your own, or ipc://... where a process hosts one"""
     options: dict[str, Any] = {}
     """what the driver takes, see its documentation"""
     beam_current_pa: float | None = Field(default=None, gt=0, lt=1e9)
@@ -286,28 +276,6 @@ def _sampler(path: Path) -> ErdModel:
         raise ConfigError(f"eds.sampler = {str(path)!r}: {error}") from None
 
 
-class WorkersTable(Table):
-    """The processes that detect."""
-
-    local: int = Field(default=0, ge=0, le=1024)
-    """detector processes on this computer; 0 is one for every spare core"""
-    listen: str = Field(default="", pattern=r"^(tcp://[^\s:/]+:[0-9]{1,5})?$")
-    """where workers of other computers join, tcp://ADDRESS:PORT; empty: local workers only"""
-    tags: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")], ...] = ()
-    """what this computer has for its own workers, such as ["gpu"]"""
-
-
-class TapsTable(Table):
-    """What other programs see of the run while it goes on, see docs/taps.md."""
-
-    listen: str = Field(default="", pattern=r"^(tcp://[^\s]+:([0-9]{1,5}|\*))?$")
-    """where taps knock, such as tcp://127.0.0.1:7742; facts go to the next port; empty: no taps"""
-    images_listen: str = Field(default="", pattern=r"^(tcp://[^\s]+:([0-9]{1,5}|\*))?$")
-    """where images, spectra and maps go, such as tcp://127.0.0.1:7744; empty: they are not shown"""
-    images: Literal["preview", "full"] = "preview"
-    """images reduced to at most 768 pixels on a side, or as they are"""
-
-
 class LimitsTable(Table):
     """Bounds that keep a run safe."""
 
@@ -319,30 +287,6 @@ class LimitsTable(Table):
     """electrons per nm^2 that no pixel gets more of, all scans together; left out, there is no limit"""
     min_free_disk_gb: float = Field(default=5.0, ge=0, le=1e6)
     """gigabytes that must stay free on the disk of the run"""
-
-
-class HooksTable(Table):
-    """Whom to tell when something happens; `${NAME}` in an address is an environment variable."""
-
-    on: tuple[Literal["started", "paused", "failed", "finished"], ...] = (
-        "started",
-        "paused",
-        "failed",
-        "finished",
-    )
-    """what is told; finished: completed or stopped"""
-    command: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """program with its arguments, which gets one JSON object on its standard input; empty: none"""
-    webhook: str = Field(default="", pattern=r"^(https?://\S+)?$")
-    """address to which one JSON object is posted; empty: none"""
-    mail_to: tuple[Annotated[str, Field(pattern=r"^[^\s@]+@[^\s@]+$")], ...] = ()
-    """addresses that get a mail; empty: none"""
-    mail_from: str = Field(default="", pattern=r"^([^\s@]+@[^\s@]+)?$")
-    """sender of the mails"""
-    mail_server: str = Field(default="", pattern=r"^(smtps?://\S+)?$")
-    """smtp://USER:${PASSWORD}@HOST:PORT; smtps:// is encrypted from the start, smtp:// if the server can"""
-    timeout_s: float = Field(default=10.0, gt=0, le=300)
-    """seconds that a command, a webhook or a mail may take"""
 
 
 class Config(Table):
@@ -360,6 +304,7 @@ class Config(Table):
     audit: AuditTable | None = None
     workers: WorkersTable = WorkersTable()
     taps: TapsTable = TapsTable()
+    page: PageTable = PageTable()
     limits: LimitsTable = LimitsTable()
     hooks: HooksTable = HooksTable()
 
@@ -372,6 +317,12 @@ class Config(Table):
         run = self.run.model_copy(update={"name": f"{self.run.name[:58]}-pairs"})
         left_out = {"eds": None, "audit": None}
         return self.model_copy(update={"run": run, "pairs": self.pairs or PairsTable(), **left_out})
+
+    @property
+    def tap_endpoints(self) -> tuple[str, str]:
+        """Where taps listen, and for images; a page listens to the maps, so that it has them opened."""
+        otherwise = "tcp://127.0.0.1:*" if self.page.listen else ""
+        return self.taps.listen or otherwise, self.taps.images_listen or otherwise
 
     @property
     def fast(self) -> Imaging:

@@ -56,6 +56,8 @@ ONLY_IN = {
     "distributed": {"evaluation"},
     "onnxruntime": {"detection"},
     "zstandard": {"packing"},
+    "starlette": {"page"},
+    "uvicorn": {"page"},
     "torch": set(),
 }
 OUTSIDE = [file for folder in ("drivers", "models") for file in sorted((ROOT / folder).rglob("*.py"))]
