@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .evaluation_commands import codesign, pairs, sweep, train_detector
+from .evaluation_commands import codesign, pairs, promise, sweep, train_detector
 from .keys_commands import keys_app
 from .page_command import page
 from .queue_commands import COMMANDS
@@ -285,6 +285,7 @@ def show(
 app.command()(pairs)
 app.command()(sweep)
 app.command()(codesign)
+app.command()(promise)
 app.command()(learn)
 app.command()(export)
 app.command()(repair)
