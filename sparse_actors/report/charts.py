@@ -14,6 +14,7 @@ LEFT, TOP, RIGHT, BELOW = 54, 12, 12, 40
 SERIES = 10
 """Colours in the style sheet, series-0 and on."""
 Numbers = Sequence[float]
+Intervals = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One path: `kind` is line, bars, band or dots; a name gets into the legend."""
+    """One path: `kind` is line, bars, band, dots or crosses; a name gets into the legend."""
 
     kind: str
     series: int
@@ -84,6 +85,15 @@ class Chart:
         """Show a dot for each point."""
         dots = "".join(f"M{self.at(x, y)}h0" for x, y in zip(xs, ys, strict=True))
         self.marks.append(Mark("dots", series % SERIES, dots, name))
+
+    def crosses(
+        self, xs: Intervals, ys: Intervals, middles: Sequence[tuple[float, float]], series: int
+    ) -> None:
+        """Show the intervals of points across and up."""
+        path = ""
+        for (left, right), (low, high), (x, y) in zip(xs, ys, middles, strict=True):
+            path += f"M{self.at(left, y)}L{self.at(right, y)}M{self.at(x, low)}L{self.at(x, high)}"
+        self.marks.append(Mark("crosses", series % SERIES, path))
 
     def band(self, xs: Numbers, lows: Numbers, highs: Numbers, series: int = 0, name: str = "") -> None:
         """Fill what lies between two lines."""

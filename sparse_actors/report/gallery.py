@@ -95,7 +95,7 @@ def _rescans_of(record: RunRecord, sites: Sites) -> list[Scan | None]:
 
 
 class _Pictures:
-    """Recorded images as they are shown; those of one tile are kept, as its sites come one after the other."""
+    """Recorded images as they are shown; those of one tile are kept, as its sites come in turn."""
 
     def __init__(self, record: RunRecord, greys: GreyRange) -> None:
         self._record = record

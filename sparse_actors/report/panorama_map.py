@@ -19,9 +19,9 @@ from sparse_actors.recording.tables import recorded_scans
 from .pictures import GreyRange, jpeg, resized
 from .sites import Sites
 
-MOST_PX = 2400
+MOST_PX = 2000
 """Longer side of the picture."""
-MOST_DRAWN = 60_000
+MOST_DRAWN = 30_000
 """Regions or sites of one layer; more would make the page slow."""
 BAR_SHARE = 0.2
 """Longest scale bar, of the width of the map."""

@@ -23,7 +23,7 @@ COLOURS = (0x0072B2, 0xE69F00, 0x009E73, 0xCC79A7, 0x56B4E9, 0xD55E00, 0xF0E442,
 """Of the phases, red-green-blue; the first seven are told apart by people who see colours differently
 (Okabe and Ito, https://jfly.uni-koeln.de/color)."""
 MOST_MAPS = 24
-SHOWN_PX = 384
+SHOWN_PX = 256
 OVERLAY_PX = 1600
 MOST_SPECTRA = 6
 SPECTRUM_POINTS = 500

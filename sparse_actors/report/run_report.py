@@ -78,7 +78,7 @@ def write_report(folder: Path, check: Callable[[], None] = lambda: None, after: 
     found_phases = None if figures.maps is None else phases(record, mosaic, figures.maps)
     check()
     unread = (*shown_map.damaged, *(found_phases.problems if found_phases else ()))
-    near = spacing(sites, config.run.seed)
+    near = spacing(sites, record.sessions[-1].seed)
     write_page(
         record.folder.report,
         "report.html",
