@@ -12,6 +12,7 @@ import typer
 
 from .evaluation_commands import codesign, pairs, sweep, train_detector
 from .keys_commands import keys_app
+from .page_command import page
 from .queue_commands import COMMANDS
 from .recorded_commands import repair, replay, report
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
@@ -288,6 +289,7 @@ app.command()(learn)
 app.command()(repair)
 app.command()(replay)
 app.command()(report)
+app.command()(page)
 app.add_typer(train_app, name="train")
 train_app.command("detector")(train_detector)
 app.add_typer(keys_app, name="keys")
