@@ -61,7 +61,7 @@ class MicroscopeTable(Table):
     """The instrument."""
 
     driver: str = Field(min_length=1, examples=["simulated"])
-    """name of an installed driver, or "module:Class" of your own"""
+    """name of an installed driver, "module:Class" of your own, or ipc://... where a process hosts one"""
     options: dict[str, Any] = {}
     """what the driver takes, see its documentation"""
     beam_current_pa: float | None = Field(default=None, gt=0, lt=1e9)
@@ -183,10 +183,17 @@ class AuditTable(Table):
     """scanned around each window, so that what lies at its edge is seen whole"""
     options: dict[str, Any] | None = None
     """what the detector takes on images at analysis quality; left out: detect.options"""
+    least_recall_pct: float | None = Field(default=None, gt=0, lt=100)
+    """the run pauses once fewer percent of the sites are found, with 95 % confidence; left out: never"""
 
     def plan(self) -> AuditPlan:
         """In domain terms."""
-        return AuditPlan(windows=self.windows, window_px=self.size_px, margin_px=self.margin_px)
+        return AuditPlan(
+            windows=self.windows,
+            window_px=self.size_px,
+            margin_px=self.margin_px,
+            least_recall=None if self.least_recall_pct is None else self.least_recall_pct / 100,
+        )
 
 
 class PairsTable(Table):
@@ -326,6 +333,12 @@ class Config(Table):
     def analysis(self) -> Imaging:
         """The parameters of the rescans, theta_analysis."""
         return self.scan.analysis.imaging()
+
+    @property
+    def inspector_options(self) -> dict[str, Any]:
+        """What the detector takes on images at analysis quality."""
+        given = None if self.audit is None else self.audit.options
+        return self.detect.options if given is None else given
 
     @property
     def scale(self) -> int:
