@@ -98,8 +98,10 @@ export function showPanels(run, layout) {
 
 function showIdle(run) {
   const figures = run.figures;
-  const doing = { running: run.waitsFor ? `waits for ${run.waitsFor}` : "", paused: "paused" }[run.state] ?? "";
-  set("doing", doing);
+  const [, inFlight] = run.waitsFor.match(/^the end of (.*)/) ?? [];
+  const waits = run.waitsFor ? inFlight ?? `waits for ${run.waitsFor}` : "";
+  set("doing", { running: waits, starting: waits, paused: "paused" }[run.state] ?? "");
+  byId("doing").title = waits;
   if (!figures) { byId("causes").replaceChildren(); return; }
   const total = elapsed(figures) || 1;
   const rows = [
