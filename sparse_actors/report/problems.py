@@ -148,10 +148,9 @@ def _faults(record: RunRecord, history: Sequence[Message]) -> Iterator[Problem]:
         yield Problem("Messages from outside were refused.", means, _counted(refused))
     dropped = [f"{fact.kind} to {fact.actor}" for fact in history if isinstance(fact, MessageDropped)]
     if dropped:
-        means = "The program was overloaded; what was waited for was asked for again."
-        yield Problem(
-            f"{_many(len(dropped), 'message was', 'messages were')} dropped.", means, _counted(dropped)
-        )
+        what = f"{_many(len(dropped), 'message', 'messages')} between parts of the program came to nobody."
+        means = "The part was starting, ending or overloaded; what was waited for was asked for again."
+        yield Problem(what, means, _counted(dropped))
 
 
 def _wanted(history: Sequence[Message]) -> Iterator[Problem]:
