@@ -75,7 +75,7 @@ def region_table(record: RunRecord, mosaic: Mosaic) -> Columns:
         "pixels": _whole(scan.pixels for scan in scans),
         "stage_x_mm": np.array([x for x, _ in centres]),
         "stage_y_mm": np.array([y for _, y in centres]),
-        "source": [_source(record, scan) for scan in scans],
+        "source": [region_source(record, scan) for scan in scans],
         # Where nobody looked at regions again, there is no such column.
         "sites_seen": _whole(record.sites.get(scan.id, NOT_INSPECTED) for scan in scans if record.sites),
         "status": [record.status(scan.id) for scan in scans],
@@ -171,7 +171,7 @@ def recorded_scans(record: RunRecord) -> list[Scan]:
     return [record.scans[scan_id] for scan_id in sorted(record.recorded, key=str)]
 
 
-def _source(record: RunRecord, scan: Scan) -> str:
+def region_source(record: RunRecord, scan: Scan) -> str:
     """Return who wanted a region: the detector, or whoever proposed it."""
     planned = record.regions.get(scan.id.partition)
     return (planned.source if planned else "") or "detector"
