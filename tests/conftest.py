@@ -1,4 +1,4 @@
-"""What holds for every test: nothing is left behind."""
+"""What holds for every test: nothing is left behind, and no test is timed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 
@@ -16,6 +17,8 @@ def pytest_configure() -> None:
 
     A shell in the background lets its children ignore the one, nohup the other.
     """
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     hangup = getattr(signal, "SIGHUP", None)

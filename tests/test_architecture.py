@@ -22,11 +22,13 @@ MAY_IMPORT = {
     "scan": {"geometry", "imaging"},
     "message": set(),
     "map_messages": BASE | {"contracts", "message"},
+    "inspection_messages": BASE | {"contracts", "message"},
     "order_messages": BASE | {"message"},
     "storage_messages": BASE | {"message"},
     "worker_messages": {"message"},
     "messages": BASE
-    | {"contracts", "message", "map_messages", "order_messages", "storage_messages", "worker_messages"},
+    | {"contracts", "message", "map_messages", "order_messages", "storage_messages", "worker_messages"}
+    | {"inspection_messages"},
     "packing": {"errors"},
     "wire": BASE | {"contracts", "messages", "packing"},
     "detection": BASE | {"contracts"},
@@ -56,6 +58,8 @@ ONLY_IN = {
     "distributed": {"evaluation"},
     "onnxruntime": {"detection"},
     "zstandard": {"packing"},
+    "starlette": {"page"},
+    "uvicorn": {"page"},
     "torch": set(),
 }
 OUTSIDE = [file for folder in ("drivers", "models") for file in sorted((ROOT / folder).rglob("*.py"))]

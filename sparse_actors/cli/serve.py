@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 import typer
 
-from sparse_actors.config import HooksTable
+from sparse_actors.config_sharing import HooksTable
 from sparse_actors.config_sources import gather
 from sparse_actors.daemon.daemon import Daemon
 from sparse_actors.daemon.requests import this_users_queue

@@ -34,6 +34,7 @@ from .run_record import RunRecord
 from .slabs import PIXELS, describe
 from .tables import (
     Columns,
+    audit_table,
     left_out_table,
     poi_table,
     recorded_scans,
@@ -229,6 +230,7 @@ def _write_tables(entry: Any, record: RunRecord) -> None:
         "tiles": tile_table(record),
         "regions": region_table(record, mosaic),
         "left_out": left_out_table(record),
+        "audit": audit_table(record),
         "skipped": skipped_table(record),
         "pois": poi_table(record, mosaic),
         "timing": timing_table(record),
