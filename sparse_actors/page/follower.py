@@ -24,6 +24,8 @@ from .view import RunView
 POLL_S = 0.015
 STATUS_S = 1.0
 """Between two questions to the run, or the daemon, where it stands."""
+SILENCE_S = 5.0
+"""A run that has not answered for so long has broken off."""
 PORTION = 200
 """Facts that are taken in before others may look."""
 
@@ -46,6 +48,7 @@ class Follower:
         self._find = find
         self._is_over = threading.Event()
         self._offset = self._number = 0
+        self._heard_s = -SILENCE_S
         self._listening: threading.Thread | None = None
         self._thread = threading.Thread(target=self._run, name="page follower", daemon=True)
         self.status: RunStatus | None = None
@@ -66,12 +69,12 @@ class Follower:
     @property
     def state(self) -> str:
         """What the run does: what its journal says, and what it says itself."""
-        said = self._view.state
+        said, status = self._view.state, self.status
         if said not in ("running", "paused"):
             return said
-        if self.status is None:
+        if status is None:
             return "broken off"
-        return self.status.state if self.status.state in ("starting", "stopping") else said
+        return status.state if status.state in ("starting", "stopping") else said
 
     def _run(self) -> None:
         asked_s = -STATUS_S
@@ -91,14 +94,18 @@ class Follower:
         if folder is not None and folder != self._view.folder and (folder / "journal").exists():
             self._offset = self._number = 0
             self.problem, self.pictures = "", None
+            self.status, self._heard_s = None, -SILENCE_S
             with self._view.lock:
                 self._view.begin(folder, None, None)
         if self._view.folder is None:
             return
         try:
             self.status = ask(self._view.folder, Status(), RunStatus, timeout_s=STATUS_S)
+            self._heard_s = time.monotonic()
         except ControlError:
-            self.status = None
+            # A busy computer lets a run answer late; it has not broken off for that.
+            if time.monotonic() - self._heard_s > SILENCE_S:
+                self.status = None
         if self.status is not None and self.status.taps and self._listening is None:
             self._listening = threading.Thread(
                 target=self._listen, args=(self.status.taps,), name="page taps", daemon=True

@@ -21,6 +21,7 @@ class Guarded:
         self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
+        """Answer a request, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return

@@ -226,14 +226,14 @@ class Page:
 
     def _figures(self) -> bytes:
         """Return the figures, the same for all browsers that ask within a short time."""
-        made_s, state, message = self._last_figures
-        if state == self._follower.state and time.monotonic() - made_s < FIGURES_S:
+        made_s, said, message = self._last_figures
+        status, state = self._follower.status, self._follower.state
+        if said == state and time.monotonic() - made_s < FIGURES_S:
             return message
-        status = self._follower.status
         waits_for = status.waits_for if status else ""
-        block = run_block(self._view, self._follower.state, waits_for, self._access.takes_orders)
+        block = run_block(self._view, state, waits_for, self._access.takes_orders)
         message = packed({"run": block | {"problem": self._follower.problem}}, [])
-        self._last_figures = time.monotonic(), block["state"], message
+        self._last_figures = time.monotonic(), state, message
         return message
 
 
