@@ -41,6 +41,8 @@ MAY_IMPORT = {
     "map_files": set(),
     "network": BASE | {"contracts", "messages", "wire", "packing", "plugins", "map_files"},
     "recording": BASE | {"contracts", "messages", "wire", "dose"},
+    "results": BASE | {"contracts", "messages", "recording"},
+    "export": BASE | {"contracts", "messages", "recording", "results"},
     "plugins": BASE | {"contracts", "config_report", "toml_text"},
     "evaluation": BASE
     | {"contracts", "messages", "detection", "planning", "recording", "config", "plugins", "toml_text"},

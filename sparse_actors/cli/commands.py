@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from .evaluation_commands import codesign, pairs, sweep, train_detector
+from .evaluation_commands import codesign, pairs, promise, sweep, train_detector
 from .keys_commands import keys_app
 from .page_command import page
 from .queue_commands import COMMANDS
-from .recorded_commands import repair, replay, report
+from .recorded_commands import export, repair, replay, report
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
 from .spectra_commands import learn, train_app
 
@@ -285,7 +285,9 @@ def show(
 app.command()(pairs)
 app.command()(sweep)
 app.command()(codesign)
+app.command()(promise)
 app.command()(learn)
+app.command()(export)
 app.command()(repair)
 app.command()(replay)
 app.command()(report)

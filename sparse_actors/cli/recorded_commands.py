@@ -43,6 +43,40 @@ def replay(folder: RunArgument, as_json: Json = False) -> None:
         raise typer.Exit(ExitCode.RUN_FAILED)
 
 
+def export(
+    folder: RunArgument,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="paper-tiff, ome-tiff, ome-zarr, imagej-tiff, tileconfig, trakem2, csv, hspy or msa.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="The file or folder to be made; by default in RUN/export."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run for other programs; exit code 1 if something could not be read and is left out."""
+    with reported(as_json) as data:
+        from sparse_actors.export.formats import export as written
+        from sparse_actors.results.run import Run
+
+        from .exit_codes import ExitCode
+
+        run = Run.open(folder)
+        done = written(run, to, out)
+        if as_json:
+            print_json(data, path=str(done.path), problems=list(done.problems), state=run.state)
+        for problem in done.problems:
+            typer.echo(f"left out: {problem}", err=True)
+        if run.state != "completed":
+            typer.echo(f"the run is {run.state}: this is what is there so far", err=True)
+        typer.echo(f"wrote {done.path}", err=True)
+        raise typer.Exit(ExitCode.RUN_FAILED if done.problems else ExitCode.DONE)
+
+
 def repair(folder: RunArgument, as_json: Json = False) -> None:
     """Write a run's result files anew from its journal and pixels; exit code 1 if something is missing."""
     with reported(as_json) as data:

@@ -252,6 +252,12 @@ class RunRecord:
                 f"{self.folder.journal}: its configuration has no panorama: {error!r}"
             ) from None
 
+    @property
+    def analysis_px(self) -> tuple[int, int]:
+        """(width, height) of a whole field of view on the grid of the rescans."""
+        width, height = self.config["scan"]["analysis"]["size_px"]
+        return width, height
+
     def image(self, scan_id: ScanId) -> NDArray[Any]:
         """Return a recorded image, `scan.shape`, read-only and checked.
 

@@ -75,12 +75,18 @@ def region_table(record: RunRecord, mosaic: Mosaic) -> Columns:
         "pixels": _whole(scan.pixels for scan in scans),
         "stage_x_mm": np.array([x for x, _ in centres]),
         "stage_y_mm": np.array([y for _, y in centres]),
-        "source": [_source(record, scan) for scan in scans],
-        # Where nobody looked at regions again, there is no such column.
-        "sites_seen": _whole(record.sites.get(scan.id, NOT_INSPECTED) for scan in scans if record.sites),
+        "source": [region_source(record, scan) for scan in scans],
+        **_sites_seen(record, scans),
         "status": [record.status(scan.id) for scan in scans],
         "path": [paths.get(scan.id, "") for scan in scans],
     }
+
+
+def _sites_seen(record: RunRecord, scans: Sequence[Scan]) -> Columns:
+    """Return how many sites each region has; no column where nobody looked at regions again."""
+    if not record.sites:
+        return {}
+    return {"sites_seen": _whole(record.sites.get(scan.id, NOT_INSPECTED) for scan in scans)}
 
 
 def audit_table(record: RunRecord) -> Columns:
@@ -171,7 +177,7 @@ def recorded_scans(record: RunRecord) -> list[Scan]:
     return [record.scans[scan_id] for scan_id in sorted(record.recorded, key=str)]
 
 
-def _source(record: RunRecord, scan: Scan) -> str:
+def region_source(record: RunRecord, scan: Scan) -> str:
     """Return who wanted a region: the detector, or whoever proposed it."""
     planned = record.regions.get(scan.id.partition)
     return (planned.source if planned else "") or "detector"
