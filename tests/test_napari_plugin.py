@@ -51,6 +51,9 @@ def test_pyramid_reads_what_is_shown(folder: Path, monkeypatch: pytest.MonkeyPat
     assert [level.shape for level in levels] == [(45, 60), (11, 15)]
     (levels, _, _) = reader.layers(str(folder / "run.nxs"))[1]
     assert [level.shape for level in levels] == [(90, 120), (22, 30), (5, 7)]
+    # What napari asks of data; without any of it a layer is refused.
+    asked = ("dtype", "shape", "ndim", "size", "__getitem__", "__array__")
+    assert all(hasattr(level, name) for level in levels for name in asked)
     full = levels[0][:]
     means = full[:88, :120].reshape(22, 4, 30, 4).mean(axis=(1, 3)).round()
     np.testing.assert_array_equal(np.asarray(levels[1]), means)

@@ -66,6 +66,7 @@ class Level:
     def __init__(self, picture: Picture, factor: int) -> None:
         self.picture, self.factor, self.dtype = picture, factor, picture.dtype
         self.shape = picture.shape[0] // factor, picture.shape[1] // factor
+        self.size = self.shape[0] * self.shape[1]
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         index = key if isinstance(key, tuple) else (key,)
