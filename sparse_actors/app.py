@@ -41,6 +41,7 @@ from sparse_actors.recording.nexus import finalize
 from sparse_actors.recording.room import GuardedStore, check_room
 from sparse_actors.recording.run_folder import RunFolder
 from sparse_actors.recording.spectra import SpectraStore
+from sparse_actors.report.at_end import report_problems
 from sparse_actors.run_control import RunControl
 from sparse_actors.run_log import RunLog
 from sparse_actors.runtime.bus import Bus, Tap
@@ -230,7 +231,7 @@ def run_survey(
 
 
 def _with_result(result: RunResult, folder: RunFolder, signals: StopSignals) -> RunResult:
-    """Write the result file and say what is wrong with it."""
+    """Write the result file and the report, and say what is wrong with them."""
     try:
         problems = finalize(folder.path, signals.check)
     except KeyboardInterrupt:
@@ -241,7 +242,8 @@ def _with_result(result: RunResult, folder: RunFolder, signals: StopSignals) -> 
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         problems = (f"the result file was not written ({cause}); resume to try again",)
-    return replace(result, problems=(*result.problems, *problems))
+    problems = (*result.problems, *problems)
+    return replace(result, problems=(*problems, *report_problems(folder.path, signals.check, problems)))
 
 
 class _Survey:

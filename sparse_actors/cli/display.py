@@ -157,6 +157,7 @@ def summary(figures: Figures, outcome: str, reason: str, folder: Path) -> Table:
     if maps is not None and maps.saved_share is not None:
         table.add_row("time saved" + " by maps" * bool(figures.tiles_total), _saved_by_maps(maps))
     table.add_row("result", Text(str(folder / "run.nxs"), overflow="fold"))
+    table.add_row("report", Text(str(folder / "report.html"), overflow="fold"))
     return table
 
 

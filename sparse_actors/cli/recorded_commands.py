@@ -1,4 +1,4 @@
-"""The commands about what was recorded: go through a run again, write its result file anew."""
+"""The commands about what was recorded: go through a run again, write its result file or its report anew."""
 
 from pathlib import Path
 from typing import Annotated
@@ -102,3 +102,24 @@ def repair(folder: RunArgument, as_json: Json = False) -> None:
                 typer.echo(text, err=True)
         typer.echo(f"wrote {RunFolder(folder).nexus}", err=True)
         raise typer.Exit(ExitCode.RUN_FAILED if problems else ExitCode.DONE)
+
+
+def report(
+    folder: RunArgument,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Print it as report.pdf too, by Chromium, Chrome or Edge.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the report of a run, report.html, anew; the run may be going on."""
+    with reported(as_json) as data:
+        from sparse_actors.report.pdf import print_pdf
+        from sparse_actors.report.run_report import write_report
+
+        page = write_report(folder)
+        typer.echo(f"wrote {page}", err=True)
+        printed = print_pdf(page) if pdf else None
+        if printed is not None:
+            typer.echo(f"wrote {printed}", err=True)
+        if as_json:
+            print_json(data, folder=str(folder), report=str(page), pdf=printed and str(printed))
