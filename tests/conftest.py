@@ -11,6 +11,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from sparse_actors.testing.microscope_contract import MicroscopeContract
+
 
 def pytest_configure() -> None:
     """Hear Ctrl-C and a closed terminal, and let children hear them, wherever the tests were started.
@@ -24,6 +26,13 @@ def pytest_configure() -> None:
     hangup = getattr(signal, "SIGHUP", None)
     if hangup is not None and signal.getsignal(hangup) is signal.SIG_IGN:
         signal.signal(hangup, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let `pytest -m contract` choose the contract suite of every driver."""
+    for item in items:
+        if issubclass(getattr(item, "cls", None) or object, MicroscopeContract):
+            item.add_marker("contract")
 
 
 def _children() -> set[int]:
