@@ -108,6 +108,7 @@ def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
         until_tile=until_tile,
         fields=None if config.eds is None else config.eds.fields(),
         audit=None if config.audit is None else config.audit.plan(),
+        inspects=config.inspect is not None or config.audit is not None,
         seed=config.run.seed,
     )
     if config.pairs is None:
@@ -288,8 +289,8 @@ class _Survey:
                 now=clock.now,
                 detector=config.detect.detector if plan.tiles else "",
                 options=config.detect.options if plan.tiles else {},
-                inspector=config.detect.detector if plan.inspects else "",
-                inspector_options=config.inspector_options,
+                inspector=config.inspector[0] if plan.inspects else "",
+                inspector_options=config.inspector[1] if plan.inspects else {},
                 classifier="" if eds is None else eds.classifier,
                 classifier_options={} if eds is None else eds.options,
                 classifier_files=files,

@@ -305,9 +305,20 @@ def _audit(config: Config) -> Iterator[str]:
             f"audit.size_px = {came(audit.size_px)}: expected at most the field of view, "
             f"scan.analysis.size_px = {came(field)}"
         )
-    if audit.options is not None:
+    if audit.options is not None and config.inspect is not None:
+        yield "audit.options: [inspect] says already how sites are found at analysis quality; leave one out"
+    elif audit.options is not None:
         for problem in plugins.check("detector", config.detect.detector, audit.options):
             yield problem.replace("detect.options", "audit.options")
+
+
+def _inspect(config: Config) -> Iterator[str]:
+    if config.inspect is None:
+        return
+    if config.eds is not None and config.eds.where == "field":
+        yield 'inspect: a run that maps whole tiles (eds.where = "field") rescans no regions; leave it out'
+    for problem in plugins.check("detector", config.inspect.detector, config.inspect.options):
+        yield problem.replace("detect.", "inspect.")
 
 
 def _classifier(config: Config) -> Iterator[str]:
@@ -382,6 +393,7 @@ RULES: dict[Callable[[Config], Iterator[str]], tuple[Key, ...]] = {
     _driver: (plugins.NAME_KEY["microscope"], plugins.OPTIONS_KEY["microscope"]),
     _detector: (plugins.NAME_KEY["detector"], plugins.OPTIONS_KEY["detector"]),
     _audit: (("audit",), ("eds", "where"), plugins.NAME_KEY["detector"], _ANALYSIS),
+    _inspect: (("inspect",), ("eds", "where"), ("audit", "options")),
     _classifier: (plugins.NAME_KEY["classifier"], plugins.OPTIONS_KEY["classifier"]),
     _sampler: (("eds", "sampler"),),
     _live_time: (("eds", "live_time_ms"), ("eds", "live_time_range_ms")),

@@ -74,11 +74,8 @@ class SurveyPlan:
     """Where maps are made; None: nowhere."""
     audit: AuditPlan | None = None
     """How many windows that nobody proposed are scanned as well; None: none."""
-
-    @property
-    def inspects(self) -> bool:
-        """Whether rescanned regions are looked at again at analysis quality."""
-        return self.audit is not None
+    inspects: bool = False
+    """Whether rescanned regions are looked at again at analysis quality; an audit needs it."""
 
     @cached_property
     def scale(self) -> int:
