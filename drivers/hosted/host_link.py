@@ -124,6 +124,11 @@ class HostLink:
                 f"the host is still at {welcome['busy']} of another program, which was told to end"
             )
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be called; one that was lost cannot."""
+        return not self._socket.closed
+
     def close(self, patience_s: float = END_S) -> None:
         """End the process, if it was started here, and the connection; safe to call twice."""
         if self._process is not None:
