@@ -94,6 +94,7 @@ def test_a_microscope_that_is_not_as_it_was_is_not_scanned_until_it_is_set_anew(
             scan(microscope)
     microscope.reset_microscope(found)
     assert microscope.get_state() == found
+    microscope.prepare()
     assert scan(microscope).shape == (8, 12)
 
 
