@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,10 +100,13 @@ class Browser:
 
 
 @contextmanager
-def served(folder: Path | None, *, host: str = "127.0.0.1", token: str = "") -> Iterator[Served]:
-    """Serve the page of a folder on a free port of this computer, by the rules for `host`."""
+def served(
+    folder: Path | Callable[[], Path] | None, *, host: str = "127.0.0.1", token: str = ""
+) -> Iterator[Served]:
+    """Serve the page of a folder, or of what says which, on a free port here, by the rules for `host`."""
     view = RunView()
-    with socket.create_server(("127.0.0.1", 0)) as listening, Follower(view, lambda: folder) as follower:
+    find = folder if callable(folder) else lambda: folder
+    with socket.create_server(("127.0.0.1", 0)) as listening, Follower(view, find) as follower:
         made = server(Page(view, follower, Access(host, token)), "127.0.0.1", 0)
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listening]})
         thread.start()

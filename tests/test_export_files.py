@@ -84,7 +84,7 @@ def test_tile_configuration_and_trakem2(recorded: RecordedRun, tmp_path: Path) -
     for name in ("tileconfig", "trakem2"):
         with tifffile.TiffFile(tmp_path / name / "tile_r001_c001.tif") as file:
             np.testing.assert_array_equal(file.asarray(), fast)
-            assert file.imagej_metadata["unit"] == "um"
+            assert file.imagej_metadata["unit"] == "micron"
 
 
 def test_tables_and_points(recorded: RecordedRun, tmp_path: Path) -> None:

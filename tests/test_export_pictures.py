@@ -90,10 +90,27 @@ def test_imagej_reads_micrometres(
     for picture in pictures:
         with tifffile.TiffFile(tmp_path / "out" / f"{picture.name.replace(' ', '_')}.tif") as file:
             assert file.is_imagej
-            assert file.imagej_metadata["unit"] == "um"
+            assert file.imagej_metadata["unit"] == "micron"
             per_um, of = file.pages[0].tags["XResolution"].value
             assert of / per_um == pytest.approx(picture.pixel_um[0], rel=1e-5)
             np.testing.assert_array_equal(file.asarray(), picture[:])
+
+
+def test_hyperspy_reads_the_scale_of_tiffs(run: Run, pictures: list[Picture], tmp_path: Path) -> None:
+    """That of ImageJ by itself, that of other TIFFs when told to."""
+    reader = pytest.importorskip("rsciio.tiff", reason="rosettasciio is not installed")
+    export(run, "imagej-tiff", tmp_path / "imagej")
+    export(run, "paper-tiff", tmp_path / "paper")
+    fast, rescan = tmp_path / "paper" / "tile_00000" / "0_0_64_24.tiff", "tile_00000/4_4_16_12.tiff"
+    for path, pixel_um, told in (
+        (tmp_path / "imagej" / "fast_scans.tif", 2.0, {}),
+        (tmp_path / "imagej" / "analysis_scans.tif", 1.0, {}),
+        (fast, 2.0, {"force_read_resolution": True}),
+        (tmp_path / "paper" / rescan, 1.0, {"force_read_resolution": True}),
+    ):
+        (signal,) = reader.file_reader(str(path), **told)
+        assert [axis["units"] for axis in signal["axes"]] == ["µm", "µm"]
+        assert [axis["scale"] for axis in signal["axes"]] == pytest.approx([pixel_um] * 2)
 
 
 def test_what_imagej_cannot_take_is_refused(

@@ -38,17 +38,22 @@ def test_a_browser_gets_the_whole_run_first(page: Served) -> None:
         browser.until(is_complete)
         # One that comes later gets it as well.
     with page.browser() as browser:
-        messages = browser.until(lambda message: "tiles" in message)
+        seen: set[int] = set()
+
+        def has_all_pictures(message: dict[str, Any]) -> bool:
+            seen.update(block[1] for block in message["blocks"] if block[0] == "tile")
+            return len(seen) == 4
+
+        messages = browser.until(has_all_pictures)
         layout = messages[0]["layout"]
         assert (layout["columns"], layout["rows"]) == (2, 2)
-        tiles = {tile["i"]: tile for tile in messages[-1]["tiles"]}
-        assert sorted(tiles) == [0, 1, 2, 3]
+        tiles = {tile["i"]: tile for tile in messages[0]["tiles"]}
+        assert sorted(tiles) == sorted(seen) == [0, 1, 2, 3]
         assert tiles[0]["c"] == "ddd"
         assert len(tiles[0]["r"]) == 15
-        small = [block for block in messages[-1]["blocks"] if block[0] == "tile"]
-        assert sorted(block[1] for block in small) == [0, 1, 2, 3]
+        small = [block for message in messages for block in message["blocks"] if block[0] == "tile"]
         assert all(len(block[-1]) == block[2][0] * block[2][1] for block in small)
-        assert any("completed" in event[3] for event in messages[-1]["events"])
+        assert any("completed" in event[3] for event in messages[0]["events"])
 
 
 def test_only_what_changed_comes_next(tmp_path: Path) -> None:
@@ -209,6 +214,28 @@ def test_a_page_without_a_run_says_so(tmp_path: Path) -> None:
         assert messages[0]["layout"] == {"name": ""}
         assert messages[-1]["run"]["state"] == "none"
         assert page.order({"ask": "stop"})[0] == 409
+
+
+def test_the_next_run_takes_the_place_of_the_last(tmp_path: Path) -> None:
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        whole_run(folder)
+    current = folders[:1]
+    with served(lambda: current[-1]) as page, page.browser() as browser:
+        browser.until(is_complete)
+        current.append(folders[1])
+        message = browser.until(lambda message: message.get("layout", {}).get("name"))[-1]
+        assert message["layout"]["folder"] == str(folders[1])
+        assert {tile["i"] for tile in message["tiles"]} == {0, 1, 2, 3}
+
+
+def test_recall_is_told_by_an_audit_only(page: Served) -> None:
+    with page.browser() as browser:
+        browser.until(is_complete)
+    code, _, content = page.ask("POST", "/audit", b"", {"Origin": page.origin})
+    assert code == 409
+    assert "without an [audit] table" in json.loads(content)["refused"]
+    assert page.ask("POST", "/audit", b"", {"Origin": "http://attacker.example"})[0] == 403
 
 
 def test_a_journal_of_a_later_version_is_said_not_to_be_readable(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorded_run import CONFIG, TILES, whole_run
+from recorded_run import CONFIG, TILES, started, whole_run
 
 from sparse_actors.cli.run import survey_progress
 from sparse_actors.config import parse_config
@@ -30,7 +30,7 @@ from sparse_actors.messages import (
 )
 from sparse_actors.page.batches import TILES as TILES_AT_A_TIME
 from sparse_actors.page.batches import batch
-from sparse_actors.page.maps import SHOWN_PX, MapsView
+from sparse_actors.page.maps import KEPT, SHOWN_PX, MapsView
 from sparse_actors.page.sentences import LONGEST, sentence
 from sparse_actors.page.tiles import POIS_SHOWN, STATES
 from sparse_actors.page.view import RunView
@@ -96,6 +96,15 @@ def test_what_became_of_regions_stands_in_their_order(facts: list[Message]) -> N
     assert tile.progress()["c"] == "dm"
     assert tile.findings()["r"] == [0, 0, 8, 8, 0, 20, 2, 8, 8, 0]
     assert tile.findings()["p"] == [4, 4, 24, 6]
+
+
+def test_a_resumed_run_tries_again_what_was_missed(facts: list[Message]) -> None:
+    view = view_of(facts)
+    view.observe(started(1), 10_000)
+    assert view.tiles[TILES[2]].progress()["c"] == "dp"
+    assert state(view, TILES[2]) == "detecting"
+    assert state(view, TILES[0]) == "done"
+    assert view.state == "running"
 
 
 def test_points_beyond_what_a_picture_can_show_are_counted_only(facts: list[Message]) -> None:
@@ -228,6 +237,21 @@ def test_the_map_that_taps_show_comes_before_the_nearest_point_and_the_end_befor
     maps.take(PhaseMapUpdated(field=FIELD.id, points=1, phase_map=grown, erd=erd), FIELD)
     assert (maps.shown.phase_map() == 2).all(), "what comes late does not replace the end"
     assert maps.shown.points == 2
+
+
+def test_of_maps_made_long_ago_a_small_picture_is_kept(facts: list[Message]) -> None:
+    view = view_of(facts)
+    for number in range(KEPT + 3):
+        one = replace(FIELD, id=FieldId(TileIndex(0, 1), number))
+        ended = mapped([1], [(2, 4)], np.full(FIELD.shape, 7, np.uint8))
+        view.observe(replace(ended, field=one), 10_000 + number)
+    with view.reading() as unseen:
+        assert len(unseen.fields) == KEPT + 3
+        while unseen.fields:
+            assert batch(view, unseen, None)
+    place, small = view.maps.small(FIELD.id)
+    assert place.box == FIELD.box
+    assert (small == 7).all()
 
 
 def test_a_large_map_is_reduced_and_loses_no_measured_point() -> None:

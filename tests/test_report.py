@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from sparse_actors.messages import (
 )
 from sparse_actors.recording.mosaic import Mosaic
 from sparse_actors.recording.run_record import RunRecord
-from sparse_actors.report import panorama_map, run_report
+from sparse_actors.report import panorama_map, pdf, run_report
 from sparse_actors.report.at_end import report_problems
 from sparse_actors.report.pictures import GreyRange, jpeg
 from sparse_actors.report.run_report import write_report
@@ -188,7 +189,7 @@ def test_a_site_where_tiles_overlap_counts_once(tmp_path: Path, complete: Any) -
     assert "seen a second time 1" in page.text
     assert "347.2 per mm²" in page.text  # 2 on 5760 um^2
     # Poisson, 2 counted: 0.2422 to 7.2247 (Garwood 1936).
-    assert "(95 %: 42.05 to 1254)" in page.text
+    assert "(95 %: 42.05 to 1 254)" in page.text
 
 
 def test_a_run_that_goes_on_can_be_reported(tmp_path: Path, complete: Any) -> None:
@@ -305,4 +306,24 @@ def test_a_large_panorama_is_reduced_and_says_so(
     scan = region(part, 0, PixelBox(4, 4, 16, 12))
     run.record(run.plan(scan), scan)
     run.finish("stopped")
-    assert "a pixel of the picture is 4e+03 nm wide" in checked(write_report(tmp_path)).text
+    assert "a pixel of the picture is 4 000 nm wide" in checked(write_report(tmp_path)).text
+
+
+def test_it_is_printed_where_a_browser_is_and_else_a_person_is_told_how(
+    tmp_path: Path, complete: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_run(tmp_path)
+    if next(pdf._browsers(), None) is not None:
+        result = CliRunner().invoke(app, ["report", str(tmp_path), "--pdf"])
+        assert result.exit_code == 0, result.output
+        printed = (tmp_path / "report.pdf").read_bytes()
+        assert printed.startswith(b"%PDF-")
+        assert 20_000 < len(printed) < 1_000_000
+    monkeypatch.setattr(pdf, "_browsers", lambda: iter(()))
+    result = CliRunner().invoke(app, ["report", str(tmp_path), "--pdf"])
+    assert result.exit_code == 1
+    assert "neither Chromium, Chrome nor Edge was found here" in result.output
+    monkeypatch.setattr(pdf, "_browsers", lambda: iter([sys.executable]))
+    result = CliRunner().invoke(app, ["report", str(tmp_path), "--pdf"])
+    assert "print it from the browser" in result.output
+    assert not (tmp_path / "report.pdf").exists()

@@ -118,7 +118,9 @@ def test_tiles_and_regions_say_what_and_where(whole: tuple[RecordedRun, Run]) ->
 def test_tables_have_columns_of_one_length(whole: tuple[RecordedRun, Run]) -> None:
     run = whole[1]
     for name in TABLES:
-        assert len({len(column) for column in run.table(name).values()}) == 1
+        columns = run.table(name)
+        assert len({len(column) for column in columns.values()}) == 1
+        assert all(isinstance(column, (list, np.ndarray)) for column in columns.values())
     assert len(run.sites["x_px"]) == 6
     with pytest.raises(LookupError, match="expected one of tiles, regions, sites"):
         run.table("pois")

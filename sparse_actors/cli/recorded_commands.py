@@ -104,12 +104,22 @@ def repair(folder: RunArgument, as_json: Json = False) -> None:
         raise typer.Exit(ExitCode.RUN_FAILED if problems else ExitCode.DONE)
 
 
-def report(folder: RunArgument, as_json: Json = False) -> None:
+def report(
+    folder: RunArgument,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Print it as report.pdf too, by Chromium, Chrome or Edge.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Write the report of a run, report.html, anew; the run may be going on."""
     with reported(as_json) as data:
+        from sparse_actors.report.pdf import print_pdf
         from sparse_actors.report.run_report import write_report
 
-        path = write_report(folder)
+        page = write_report(folder)
+        typer.echo(f"wrote {page}", err=True)
+        printed = print_pdf(page) if pdf else None
+        if printed is not None:
+            typer.echo(f"wrote {printed}", err=True)
         if as_json:
-            print_json(data, folder=str(folder), report=str(path), bytes=path.stat().st_size)
-        typer.echo(f"wrote {path}", err=True)
+            print_json(data, folder=str(folder), report=str(page), pdf=printed and str(printed))

@@ -77,7 +77,8 @@ def write_imagej(path: Path, picture: Picture) -> None:
         rowsperstrip=STRIP_ROWS,
         # ImageJ counts pixels per its own unit, here um.
         resolution=(1 / picture.pixel_um[0], 1 / picture.pixel_um[1]),
-        metadata={"unit": "um", "axes": "YX", "Labels": [picture.name]},
+        # Its own word for um, which other readers of its files know too.
+        metadata={"unit": "micron", "axes": "YX", "Labels": [picture.name]},
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,19 +16,23 @@ from sparse_actors.cli.progress import Figures
 from sparse_actors.config import Config
 from sparse_actors.dose import scan_dose_e_per_nm2
 from sparse_actors.geometry import PartitionId, TileIndex, full_frame
-from sparse_actors.imaging import Imaging
+from sparse_actors.imaging import Imaging, dose_e_per_nm2
 from sparse_actors.messages import Scan, ScanId
 
-from .maps import thumbnail
 from .pictures import Pictures
 from .tiles import STATES, TileView
 from .view import RunView, Unseen
 
 TILES = 500
 """Most tiles in one message: the first of a large run come soon."""
+FIELDS = 500
+"""Most small maps in one message."""
 PICTURES = 100
 """Most small images of tiles in one message."""
+PICTURES_S = 0.05
+"""Longest that they are read for it."""
 
+T = TypeVar("T")
 Blocks = list[tuple[list[Any], bytes]]
 
 
@@ -57,35 +61,31 @@ def batch(view: RunView, unseen: Unseen, pictures: Pictures | None) -> bytes | N
         if view.events and view.events[-1][0] > unseen.since:
             header["events"] = [event for event in view.events if event[0] > unseen.since]
             unseen.since = view.events[-1][0]
-        for name, field in _taken(unseen.fields):
-            small = thumbnail(field)
-            box, of = field.field.box, field.field.grid_px
-            place = [(box.left, box.top, box.width, box.height), of, small.shape[::-1]]
-            blocks.append((["field", name, *place], small.tobytes()))
+        for field_id in _some(unseen.fields, FIELDS):
+            field, small = view.maps.small(field_id)
+            box = (field.box.left, field.box.top, field.box.width, field.box.height)
+            blocks.append((["field", str(field_id), box, field.grid_px, small.shape[::-1]], small.tobytes()))
         if unseen.map_version != view.maps.version:
             unseen.map_version = view.maps.version
             header["map"], arrays = view.maps.to_browser()
             blocks += [
                 ([kind], block) for kind, block in zip(("measured", "phases", "erd"), arrays, strict=False)
             ]
-        if header or blocks or unseen.pictures:
-            header["oldest"], unseen.oldest_s = unseen.oldest_s or time.time(), 0.0
-        wanted = [view.tiles[tile] for tile in _some(unseen.pictures, PICTURES)]
+        # What is told comes first, then the pictures of it.
+        wanted = [view.tiles[t] for t in _some(unseen.pictures, PICTURES if not header else 0)]
+    end_s = time.monotonic() + PICTURES_S
     for tile in wanted:
+        if time.monotonic() > end_s:
+            unseen.pictures.add(tile.index)
+            continue
         if pictures is not None and (image := pictures.small(tile)) is not None:
             number = tile.index.row * columns + tile.index.column
             blocks.append((["tile", number, image.shape[::-1]], image.tobytes()))
     return packed(header, blocks) if header or blocks else None
 
 
-def _some(waiting: set[TileIndex], most: int) -> list[TileIndex]:
+def _some(waiting: set[T], most: int) -> list[T]:
     return [waiting.pop() for _ in range(min(most, len(waiting)))]
-
-
-def _taken(waiting: dict[str, Any]) -> list[tuple[str, Any]]:
-    taken = list(waiting.items())
-    waiting.clear()
-    return taken
 
 
 def _tile(tile: TileView, unseen: Unseen) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def layout(view: RunView) -> dict[str, Any]:
 
 
 def _dose(config: Config) -> dict[str, float | None]:
-    """Return what a fast scan and a rescan leave on a pixel, and the limit, electrons per nm^2."""
+    """Return what scans and a spectrum leave on a pixel or point, and the limit, electrons per nm^2."""
     current_pa = config.microscope.beam_current_pa
     field_nm = config.panorama.tile_fov_um * 1e3
 
@@ -138,7 +138,12 @@ def _dose(config: Config) -> dict[str, float | None]:
         scan = Scan(ScanId(PartitionId(TileIndex(0, 0), 0)), full_frame(imaging.size_px), imaging)
         return scan_dose_e_per_nm2(scan, field_nm, current_pa)
 
+    spectrum = None
+    if config.eds is not None and current_pa is not None:
+        pitch_nm = field_nm / config.eds.grid_px[0]
+        spectrum = dose_e_per_nm2(current_pa, config.eds.live_time_ms * 1e6, pitch_nm)
     return {
+        "spectrum": spectrum,
         "fast": of(config.fast),
         "analysis": of(config.analysis),
         "limit": config.limits.max_dose_e_per_nm2,

@@ -27,7 +27,7 @@ SHOWN_PX = 256
 """Most points of a map on a side that go to the browser."""
 KEPT = 16
 """So many fields are kept whole, the latest; of the others a thumbnail."""
-THUMBNAIL_PX = 32
+THUMBNAIL_PX = 48
 UNMEASURED = 0
 """In `FieldView.measured`; a label l stands as l + 1, so that 1 is a spectrum that fits no phase."""
 
@@ -80,6 +80,7 @@ class MapsView:
     version: int = 0
     """Goes up with every change."""
     _fields: OrderedDict[FieldId, FieldView] = field(default_factory=OrderedDict)
+    _small: dict[FieldId, tuple[MapField, Grid]] = field(default_factory=dict)
     _batches: dict[FieldId, SpectraRecorded] = field(default_factory=dict)
     """The last batch of each field that is not ended."""
 
@@ -137,8 +138,21 @@ class MapsView:
             self._fields[whole.id] = view
         self._fields.move_to_end(whole.id)
         while len(self._fields) > KEPT:
-            self._fields.popitem(last=False)
+            oldest, forgotten = self._fields.popitem(last=False)
+            self._small[oldest] = forgotten.field, _nearest(forgotten.phase_map(), THUMBNAIL_PX)
         return view
+
+    @property
+    def fields(self) -> set[FieldId]:
+        """All fields of which something is known."""
+        return {*self._fields, *self._small}
+
+    def small(self, field_id: FieldId) -> tuple[MapField, Grid]:
+        """Return where a field lies and its map, small."""
+        view = self._fields.get(field_id)
+        if view is None:
+            return self._small[field_id]
+        return view.field, _nearest(view.phase_map(), THUMBNAIL_PX)
 
     def _classified(self, classified: SpectraClassified, view: FieldView) -> FieldView | None:
         batch = self._batches.get(classified.field)
@@ -187,11 +201,6 @@ class MapsView:
             "shares": {str(n): int(counts[n]) / known for n in np.flatnonzero(counts) if n},
             "spectra": 0 if self.last is None else self.last.batch + 1,
         }, [measured.tobytes(), phases.tobytes(), erd.tobytes()]
-
-
-def thumbnail(view: FieldView) -> Grid:
-    """Return the map of a field, small."""
-    return _nearest(view.phase_map(), THUMBNAIL_PX)
 
 
 def _mark(view: FieldView, points_px: NDArray[np.int64], labels: NDArray[np.int64]) -> None:

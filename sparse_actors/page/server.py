@@ -19,8 +19,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from sparse_actors.cli.audit import audit_folder, sentences
 from sparse_actors.cli.queue_client import ordered
-from sparse_actors.errors import ControlError, JournalError
+from sparse_actors.errors import ControlError, JournalError, SparseActorsError
 from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.network.control import Done, ask
 from sparse_actors.recording.spectra import SpectraStore
@@ -33,7 +34,7 @@ from .pictures import SIDES_PX
 from .tiles import TileView
 from .view import RunView
 
-FRAME_S = 0.03
+FRAME_S = 0.02
 """At least between two messages to a browser."""
 FIGURES_S = 0.5
 PATIENCE_S = 30.0
@@ -61,7 +62,9 @@ class Page:
     def __init__(self, view: RunView, follower: Follower, access: Access) -> None:
         self._view, self._follower, self._access = view, follower, access
         self._orders: msgspec.json.Decoder[Any] = msgspec.json.Decoder(RunOrder | Stop)
+        self._audit_turn = asyncio.Lock()
         self._browsers = 0
+        self._last_figures = -FIGURES_S, "", b""
         folder = resources.files("sparse_actors.page") / "assets"
         self._files = {
             file.name: (file.read_bytes(), TYPES[Path(file.name).suffix]) for file in folder.iterdir()
@@ -73,6 +76,7 @@ class Page:
             Route("/tile/{tile}.json", self._tile_facts),
             Route("/region/{scan}.png", self._region_image),
             Route("/spectrum.json", self._spectrum),
+            Route("/audit", self._audit, methods=["POST"]),
             Route("/order", self._order, methods=["POST"]),
             WebSocketRoute("/changes", self._changes),
         ]
@@ -177,6 +181,20 @@ class Page:
             return _refused(409, str(error))
         return JSONResponse({"said": said})
 
+    async def _audit(self, request: Request) -> Response:
+        """Estimate what is missed; it looks at every recorded region, so that only one is made at a time."""
+        if not self._access.is_own_page(request.headers):
+            return _refused(403, "only this page may ask")
+        folder = self._view.folder
+        if folder is None or self._audit_turn.locked():
+            return _refused(409, "no run is shown" if folder is None else "an estimate is being made")
+        async with self._audit_turn:
+            try:
+                found = await run_in_threadpool(audit_folder, folder)
+            except SparseActorsError as error:
+                return _refused(409, str(error))
+        return JSONResponse({"said": sentences(found)})
+
     # -- what changes -----------------------------------------------------------------------------
 
     async def _changes(self, socket: WebSocket) -> None:
@@ -210,10 +228,16 @@ class Page:
             await socket.receive_text()
 
     def _figures(self) -> bytes:
+        """Return the figures, the same for all browsers that ask within a short time."""
+        made_s, state, message = self._last_figures
+        if state == self._follower.state and time.monotonic() - made_s < FIGURES_S:
+            return message
         status = self._follower.status
         waits_for = status.waits_for if status else ""
         block = run_block(self._view, self._follower.state, waits_for, self._access.takes_orders)
-        return packed({"run": block | {"problem": self._follower.problem}}, [])
+        message = packed({"run": block | {"problem": self._follower.problem}}, [])
+        self._last_figures = time.monotonic(), block["state"], message
+        return message
 
 
 class _Guarded:

@@ -17,6 +17,7 @@ STATES = ("waiting", "scanning", "detecting", "rescanning", "mapping", "done", "
 """What a tile can be, in the order of the numbers that the browser gets."""
 POIS_SHOWN = 1000
 """Of each partition; a picture of more shows nothing."""
+PLANNED, DONE, MISSED = b"p", b"d", b"m"
 ORIGINS = ("detector", "proposed", "audit")
 
 
@@ -48,6 +49,9 @@ class TileView:
     is_finished: bool = False
     skipped: str = ""
     """Why it was skipped; empty if it was not."""
+    _places: dict[ScanId, int] = field(default_factory=dict)
+    _became: bytearray = field(default_factory=bytearray)
+    """Of each region in its place: planned, done or missed, a letter."""
 
     @property
     def state(self) -> int:
@@ -76,7 +80,11 @@ class TileView:
         """Take in what is to be rescanned of a part."""
         by_whom = "detector" if not planned.source else "audit" if planned.source == AUDIT else "proposed"
         self.origin[planned.partition] = ORIGINS.index(by_whom)
-        self.regions.update((scan.id, scan) for scan in planned.scans)
+        for scan in planned.scans:
+            if scan.id not in self.regions:
+                self.regions[scan.id] = scan
+                self._places[scan.id] = len(self._became)
+                self._became += PLANNED
 
     def take_pois(self, found: PoisFound) -> None:
         """Take in what a worker found."""
@@ -89,26 +97,42 @@ class TileView:
         scan_id = recorded.scan_id
         self.recorded[scan_id] = recorded
         self.missed.discard(scan_id)
+        self._mark(scan_id, DONE)
         if scan_id.is_fast:
             self.fast.add(scan_id)
         self.finished_s = max(self.finished_s, recorded.finished_s)
+
+    def miss(self, scan_id: ScanId) -> None:
+        """Take in that a scan was given up."""
+        self.missed.add(scan_id)
+        self._mark(scan_id, MISSED)
+
+    def begin_session(self) -> None:
+        """Take in that the run was taken up again: what was missed is tried again."""
+        if self.missed:
+            self.is_finished = False
+            for scan_id in self.missed:
+                self._mark(scan_id, PLANNED)
+            self.missed.clear()
 
     def lose(self, scan_ids: Iterable[ScanId]) -> None:
         """Forget images that are gone."""
         for scan_id in scan_ids:
             self.recorded.pop(scan_id, None)
             self.fast.discard(scan_id)
+            self._mark(scan_id, PLANNED)
         self.is_finished = False
+
+    def _mark(self, scan_id: ScanId, letter: bytes) -> None:
+        place = self._places.get(scan_id)
+        if place is not None:
+            self._became[place : place + 1] = letter
 
     def progress(self) -> dict[str, Any]:
         """Return what changes often, in short: see docs/page.md."""
-        status = "".join(
-            "d" if scan_id in self.recorded else "m" if scan_id in self.missed else "p"
-            for scan_id in self.regions
-        )
         return {
             "s": self.state,
-            "c": status,
+            "c": self._became.decode(),
             "n": self.pois_found,
             "f": len(self.fast),
             "v": len(self.recorded),

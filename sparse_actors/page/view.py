@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from sparse_actors.geometry import Panorama, PixelBox, TileIndex, partition_boxe
 from sparse_actors.messages import (
     DetectionFailed,
     ExposureStarted,
+    FieldId,
     FieldMapped,
     ImagesLost,
     MapField,
@@ -42,7 +42,7 @@ from sparse_actors.messages import (
     WorkerLost,
 )
 
-from .maps import FieldView, MapsView
+from .maps import MapsView
 from .sentences import sentence
 from .tiles import TileView
 
@@ -58,14 +58,13 @@ class Unseen:
     findings: set[TileIndex] = field(default_factory=set)
     """Of these also the regions and points of interest, not only what became of them."""
     pictures: set[TileIndex] = field(default_factory=set)
-    fields: dict[str, FieldView] = field(default_factory=dict)
+    fields: set[FieldId] = field(default_factory=set)
+    """Maps of which the small picture changed."""
     since: int = 0
     """Number of the last sentence sent."""
     map_version: int = -1
     run: str = ""
     """Which run it was sent the layout of."""
-    oldest_s: float = 0.0
-    """When the oldest of it came in; 0: nothing waits."""
 
 
 @dataclass(slots=True)
@@ -127,6 +126,7 @@ class RunView:
     def _show_all(self, reader: Unseen) -> None:
         reader.run, reader.since, reader.map_version = "", 0, -1
         reader.fields.clear()
+        reader.fields.update(self.maps.fields)
         for waiting in (reader.tiles, reader.findings, reader.pictures):
             waiting.clear()
             waiting.update(self.tiles)
@@ -143,6 +143,9 @@ class RunView:
                 self.begun_s = self.begun_s or started_s
                 self.state, self.reason = "running", ""
                 self.workers = {}
+                for tile, one in self.tiles.items():
+                    if one.missed:
+                        self._tile(tile).begin_session()
             case RunFinished(outcome=outcome, reason=reason):
                 self.state, self.reason, self.beam = outcome, reason, None
                 self._leave()
@@ -176,7 +179,7 @@ class RunView:
             case Recorded(scan_id=scan_id):
                 self._tile(scan_id.partition.tile, pictures=scan_id.is_fast).take_recorded(message)
             case ScanMissed(scan_id=scan_id):
-                self._tile(scan_id.partition.tile).missed.add(scan_id)
+                self._tile(scan_id.partition.tile).miss(scan_id)
             case DetectionFailed(partition=part):
                 self._tile(part.tile).undetected.add(part)
             case ImagesLost(scan_ids=scan_ids):
@@ -212,7 +215,7 @@ class RunView:
         changed = self.maps.take(message, whole)
         if changed is not None:
             for reader in self.readers:
-                reader.fields[str(changed.field.id)] = changed
+                reader.fields.add(changed.field.id)
 
     def _map_field(self, message: SpectraRecorded | SpectraClassified | PhaseMapUpdated) -> MapField | None:
         place = self.maps.place_of(message.field)
@@ -242,7 +245,6 @@ class RunView:
             view = self.tiles[tile] = TileView(tile, partitions, parts)
         for reader in self.readers:
             reader.tiles.add(tile)
-            reader.oldest_s = reader.oldest_s or time.time()
             if findings:
                 reader.findings.add(tile)
             if pictures:

@@ -76,11 +76,17 @@ def region_table(record: RunRecord, mosaic: Mosaic) -> Columns:
         "stage_x_mm": np.array([x for x, _ in centres]),
         "stage_y_mm": np.array([y for _, y in centres]),
         "source": [region_source(record, scan) for scan in scans],
-        # Where nobody looked at regions again, there is no such column.
-        "sites_seen": _whole(record.sites.get(scan.id, NOT_INSPECTED) for scan in scans if record.sites),
+        **_sites_seen(record, scans),
         "status": [record.status(scan.id) for scan in scans],
         "path": [paths.get(scan.id, "") for scan in scans],
     }
+
+
+def _sites_seen(record: RunRecord, scans: Sequence[Scan]) -> Columns:
+    """Return how many sites each region has; no column where nobody looked at regions again."""
+    if not record.sites:
+        return {}
+    return {"sites_seen": _whole(record.sites.get(scan.id, NOT_INSPECTED) for scan in scans)}
 
 
 def audit_table(record: RunRecord) -> Columns:

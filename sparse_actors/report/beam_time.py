@@ -13,11 +13,12 @@ from sparse_actors.recording.flight import Session, read_flight
 from sparse_actors.recording.run_record import RunRecord
 
 CAUSES = {
-    "handling": "between scans: orders, transfers, answers on their way",
-    "choosing points": "the next points of a map were not chosen yet",
-    "detection": "for a detection",
-    "storage": "for the disk",
-    "budget": "for images to be stored or detected (limits.in_flight_mb)",
+    "handling": "orders, transfers and answers on their way",
+    "choosing points": "next points of a map being chosen",
+    "detection": "detection",
+    "planning": "regions being planned",
+    "storage": "the disk",
+    "budget": "images to be stored or detected (limits.in_flight_mb)",
 }
 """What the beam waited for, by the cause in the record."""
 
@@ -71,6 +72,10 @@ def beam_time(record: RunRecord, figures: Figures) -> BeamTime:
         Share("scans whose images were lost", lost_s, "lost"),
         Share("spectra", figures.maps.spectra_s if figures.maps else 0.0, "spectra"),
         Share("moving the stage", figures.stage_s, "stage"),
-        *(Share(f"waiting {CAUSES.get(cause, cause)}", seconds, "idle") for cause, seconds in waits),
+        *(Share(_waiting(cause), seconds, "idle") for cause, seconds in waits),
     ]
     return BeamTime(tuple(share for share in shares if share.seconds > 0.0005), figures.idle_share)
+
+
+def _waiting(cause: str) -> str:
+    return cause if cause.startswith("paused") else f"waiting: {CAUSES.get(cause, cause)}"

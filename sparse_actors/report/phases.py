@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sparse_actors.cli.map_display import why
 from sparse_actors.cli.map_progress import MapFigures
 from sparse_actors.errors import JournalError
-from sparse_actors.messages import FieldMapped
+from sparse_actors.messages import NOT_KNOWN, FieldMapped
 from sparse_actors.recording.mosaic import Mosaic
 from sparse_actors.recording.run_record import RunRecord
 
@@ -86,7 +86,7 @@ def phases(record: RunRecord, mosaic: Mosaic, figures: MapFigures) -> Phases | N
         return None
     largest = sorted(mapped, key=lambda one: (-one.field.box.area, one.field.id))
     ends = {end.field: why(end) for end in figures.ended}
-    spectra, axis, problems = _summed(record)
+    spectra, axis, problems = _summed(record, mapped)
     found = _shares(record, mapped)
     return Phases(
         phases=tuple(found),
@@ -196,28 +196,41 @@ def _overlay(mapped: list[FieldMapped], mosaic: Mosaic) -> str:
     return png(picture)
 
 
-def _summed(record: RunRecord) -> tuple[Spectra, Any, list[str]]:
-    """Add up the spectra of each phase; also returns their energy axis and what could not be read."""
+def _summed(record: RunRecord, mapped: list[FieldMapped]) -> tuple[Spectra, Any, list[str]]:
+    """Add up the spectra of each phase, as the maps have their points in the end.
+
+    Also returns their energy axis and what could not be read.
+    """
     sums: defaultdict[int, Any] = defaultdict(float)
     counts: defaultdict[int, int] = defaultdict(int)
     axis, problems = None, []
-    for key, recorded in record.maps.batches.items():
-        classified = record.maps.classified.get(key)
-        if classified is None or not classified.worker:
+    labels = {one.field.id: _at_points(one) for one in mapped}
+    for (field_id, batch), recorded in record.maps.batches.items():
+        if field_id not in labels:
             continue
         try:
             spectra, this_axis = record.maps.spectra(recorded)
         except (JournalError, OSError) as error:
-            problems.append(f"spectra of {key[0]}, batch {key[1]}: {error}")
+            problems.append(f"spectra of {field_id}, batch {batch}: {error}")
             continue
         axis = axis or this_axis
         if this_axis != axis:
             continue  # a resumed run with another axis: its channels are others
-        for label in np.unique(classified.labels[classified.labels > 0]).tolist():
-            chosen = classified.labels == label
-            sums[label] += spectra[chosen].sum(axis=0, dtype=np.float64)
-            counts[label] += int(chosen.sum())
+        x, y = recorded.points_px.T
+        found = labels[field_id][y, x]
+        for label in np.unique(found[found > 0]).tolist():
+            sums[label] += spectra[found == label].sum(axis=0, dtype=np.float64)
+            counts[label] += int((found == label).sum())
     return {label: (total, counts[label]) for label, total in sums.items()}, axis, problems
+
+
+def _at_points(one: FieldMapped) -> NDArray[np.int64]:
+    """Return the labels of the measured points in the grid of the field of view, (rows, columns)."""
+    width, height = one.field.grid_px
+    labels = np.full((height, width), NOT_KNOWN, np.int64)
+    x, y = one.points_px.T
+    labels[y, x] = one.labels
+    return labels
 
 
 def _spectra(found: list[Phase], spectra: Spectra, axis: Any) -> Chart | None:

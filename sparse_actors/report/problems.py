@@ -146,12 +146,13 @@ def _faults(record: RunRecord, history: Sequence[Message]) -> Iterator[Problem]:
     if refused:
         means = "Something that knocked at the sockets of the run was not let in, and changed nothing."
         yield Problem("Messages from outside were refused.", means, _counted(refused))
-    dropped = [f"{fact.kind} to {fact.actor}" for fact in history if isinstance(fact, MessageDropped)]
+    # Who is not started yet when a worker joins finds that in the journal.
+    drops = [fact for fact in history if isinstance(fact, MessageDropped) and fact.kind != "WorkerJoined"]
+    dropped = [f"{fact.kind} to {fact.actor}" for fact in drops]
     if dropped:
-        means = "The program was overloaded; what was waited for was asked for again."
-        yield Problem(
-            f"{_many(len(dropped), 'message was', 'messages were')} dropped.", means, _counted(dropped)
-        )
+        what = f"{_many(len(dropped), 'message', 'messages')} between parts of the program came to nobody."
+        means = "The part was starting, ending or overloaded; what was waited for was asked for again."
+        yield Problem(what, means, _counted(dropped))
 
 
 def _wanted(history: Sequence[Message]) -> Iterator[Problem]:

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaincinv
 
-from sparse_actors.cli.audit import audit_folder
 from sparse_actors.cli.display import duration
 from sparse_actors.config import parse_config
-from sparse_actors.errors import JournalError, SparseActorsError
-from sparse_actors.evaluation.run_audit import RunAudit
-from sparse_actors.messages import Message, Recorded, SpectraRecorded, WorkerJoined
+from sparse_actors.errors import JournalError
+from sparse_actors.messages import AuditUpdated, Message, Recorded, SpectraRecorded, WorkerJoined
+from sparse_actors.planning.audit import AUDIT
 from sparse_actors.recording.dose_maps import beam_current_pa, tile_dose
 from sparse_actors.recording.journal import inspect_journal
 from sparse_actors.recording.mosaic import Mosaic
@@ -101,10 +100,11 @@ def write_report(folder: Path, check: Callable[[], None] = lambda: None, after: 
         beam=beam_time(record, figures),
         rescanned_share=_rescanned_share(record, sites),
         dose=_dose(record),
-        audit=_audit(record, check),
+        audit=_audit(record),
         problems=problems(record, history, after, unread),
         provenance=_provenance(record, history),
         duration=duration,
+        number=_number,
         now=_when(datetime.now(UTC).timestamp()),
     )
     return record.folder.report
@@ -115,6 +115,16 @@ def _state(record: RunRecord) -> tuple[str, str]:
     if record.outcome is None:
         return "unfinished", "the journal has no end: it is going on, or it was cut short"
     return record.outcome.outcome, record.outcome.reason
+
+
+def _number(value: float, digits: int = 3) -> str:
+    """Write a number with so many digits that count, thousands apart and without powers of ten."""
+    if not value or not np.isfinite(value):
+        return f"{value:g}"
+    places = max(0, digits - 1 - int(np.floor(np.log10(abs(value)))))
+    rounded = float(f"{value:.{digits}g}")
+    text = f"{rounded:,.{places}f}".replace(",", "\u202f")
+    return text.rstrip("0").rstrip(".") if places else text
 
 
 def _exposures(record: RunRecord) -> list[Recorded | SpectraRecorded]:
@@ -199,17 +209,31 @@ def _dose(record: RunRecord) -> Dose | None:
     return Dose(doses[tile], tile, limit, current_pa)
 
 
-def _audit(record: RunRecord, check: Callable[[], None]) -> tuple[RunAudit | None, str]:
-    """Return what the run has missed by its random windows, or why that cannot be told."""
-    check()
-    if "audit" not in record.config:
-        return None, ""
-    try:
-        return audit_folder(record.folder.path), ""
-    except SparseActorsError as error:
-        return None, str(error)
-    except Exception as error:  # of a detector that somebody else wrote
-        return None, f"{type(error).__name__}: {error}"
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What the random windows tell of all audited tiles."""
+
+    told: AuditUpdated
+    windows: int
+    seen: int
+    """Missed sites in them."""
+    beam_s: float
+    """Time of their scans."""
+
+
+def _audit(record: RunRecord) -> Audit | None:
+    """Return what the run has missed, as it told itself with its last tile; None: it had no audit."""
+    if not record.audits:
+        return None
+    audits = list(record.audits.values())
+    parts = {part for part, planned in record.regions.items() if planned.source == AUDIT}
+    scans = [one for scan_id, one in record.recorded.items() if scan_id.partition in parts]
+    return Audit(
+        told=audits[-1],
+        windows=sum(len(one.missed) for one in audits),
+        seen=sum(sum(one.missed) for one in audits),
+        beam_s=sum(one.finished_s - one.started_s for one in scans),
+    )
 
 
 def _provenance(record: RunRecord, history: list[Message]) -> dict[str, Any]:

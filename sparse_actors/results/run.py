@@ -23,6 +23,7 @@ from sparse_actors.recording.run_record import RunRecord
 from sparse_actors.recording.slabs import PIXELS
 from sparse_actors.recording.tables import (
     Columns,
+    audit_table,
     left_out_table,
     poi_table,
     recorded_scans,
@@ -37,7 +38,7 @@ from .phase_map import PhaseMap, PointSpectra, spectrum_labels
 from .picture import Picture, Piece, ScanCache
 from .tile import Region, Tile
 
-TABLES = ("tiles", "regions", "sites", "timing", "skipped", "left_out", "maps")
+TABLES = ("tiles", "regions", "sites", "timing", "audit", "skipped", "left_out", "maps")
 
 
 class Run:
@@ -173,8 +174,9 @@ class Run:
         Parameters
         ----------
         name
-            "tiles", "regions", "sites" (the candidates), "timing" (every exposure), "skipped" (tiles),
-            "left_out" (regions left out because of the dose) or "maps".
+            "tiles", "regions", "sites" (the candidates), "timing" (every exposure), "audit" (what was told
+            of the sites missed), "skipped" (tiles), "left_out" (regions left out because of the dose) or
+            "maps".
 
         Raises
         ------
@@ -190,6 +192,8 @@ class Run:
                 return poi_table(self.record, self._analysis)
             case "timing":
                 return timing_table(self.record)
+            case "audit":
+                return audit_table(self.record)
             case "skipped":
                 return skipped_table(self.record)
             case "left_out":

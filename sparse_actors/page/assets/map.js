@@ -112,7 +112,7 @@ export class PanoramaMap {
     const [dx, dy] = [step[0] || fov[0], step[1] || fov[1]];
     const whole = this.#box([first[0] - dx / 2, first[1] - dy / 2, columns * dx, rows * dy]);
     context.fillStyle = getComputedStyle(this.canvas).getPropertyValue("--line");
-    context.fillRect(...whole);
+    context.fillRect(...this.#box([first[0] - fov[0] / 2, first[1] - fov[1] / 2, (columns - 1) * dx + fov[0], (rows - 1) * dy + fov[1]]));
     if (this.layers.images && model.cell) {
       context.drawImage(model.overview, ...whole);
     }

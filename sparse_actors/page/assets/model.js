@@ -40,7 +40,12 @@ export class Model {
       this.events.splice(0, Math.max(0, this.events.length - 300));
       changed.add("events");
     }
-    if (message.map) { this.map = message.map; changed.add("map"); }
+    if (message.map) {
+      this.map = message.map;
+      changed.add("map");
+      const shown = this.fields.get(message.map.field);
+      if (shown && this.arrays.phases) paint(shown.canvas, message.map.size, (at) => phaseColour(this.arrays.phases[at]));
+    }
     if (message.run) { this.run = message.run; changed.add("run"); }
     return changed;
   }
@@ -66,7 +71,7 @@ export class Model {
     const context = this.stateLayer.getContext("2d");
     const [x, y] = [index % columns, Math.floor(index / columns)];
     const [r, g, b] = rgb(STATE[state]);
-    const strength = FILLED.has(state) ? 0.45 : state === "missing" || state === "skipped" ? 0.6 : this.imaged.has(index) ? 0 : 0.5;
+    const strength = FILLED.has(state) ? 0.45 : state === "missing" || state === "skipped" ? 0.6 : this.imaged.has(index) ? 0 : 0.25;
     context.clearRect(x, y, 1, 1);
     context.fillStyle = `rgb(${r} ${g} ${b} / ${strength})`;
     context.fillRect(x, y, 1, 1);

@@ -30,7 +30,7 @@ follow((message, drawn) => {
   showHeader(model.run, model.layout, hasContact);
   map.redraw(false, () => {
     drawn();
-    if (message.oldest) dispatchEvent(new CustomEvent("drawn", { detail: { oldest: message.oldest, tiles: message.tiles?.length ?? 0 } }));
+    dispatchEvent(new CustomEvent("drawn", { detail: message.tiles?.map((tile) => tile.i) ?? [] }));
   });
 }, () => {
   hasContact = false;
@@ -39,9 +39,10 @@ follow((message, drawn) => {
 
 function begin() {
   const { layout } = model;
-  byId("empty").hidden = Boolean(layout.name);
+  document.body.classList.toggle("empty", !layout.name);
   byId("events").replaceChildren();
   byId("maps").hidden = true;
+  byId("audit").hidden = !layout.hasAudit;
   closeCard();
   if (!layout.name) return;
   const unused = layout.hasMaps ? [] : ["mapping"];
@@ -124,6 +125,20 @@ byId("stop").addEventListener("click", () => {
   const isNow = model.run?.state === "stopping";
   const question = isNow ? "End the run now, without waiting for the scan in flight?" : "End the run after the scan in flight? It can be resumed later.";
   if (confirm(question)) order("stop", { now: isNow });
+});
+
+byId("estimate").addEventListener("click", async (event) => {
+  event.target.disabled = true;
+  byId("recall").textContent = "Looking at all recorded regions and windows …";
+  try {
+    const answer = await fetch("audit", { method: "POST" });
+    const { said, refused } = await answer.json();
+    byId("recall").textContent = refused ?? `${said.join(". ")}.`;
+  } catch {
+    byId("recall").textContent = "Nobody answers.";
+  } finally {
+    event.target.disabled = false;
+  }
 });
 
 handle(map, choose, hover);

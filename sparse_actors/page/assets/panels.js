@@ -30,7 +30,8 @@ export function showHeader(run, layout, hasContact) {
   set("counts", counts(figures));
   set("left", isOver ? "–" : duration(figures?.eta_s));
   const hasRange = !isOver && figures?.eta_low_s !== null && figures?.eta_low_s !== undefined;
-  set("range", hasRange ? `${duration(figures.eta_low_s)} to ${duration(figures.eta_high_s)}` : "");
+  const range = hasRange ? [duration(figures.eta_low_s), duration(figures.eta_high_s)] : [];
+  set("range", hasRange && range[0] !== range[1] ? range.join(" to ") : "");
   set("elapsed", duration(elapsed(figures)));
   set("begun", run?.begun ? `since ${clock(run.begun).slice(0, 5)}` : "");
   const saved = figures?.saved_share ?? figures?.maps?.saved_share;
@@ -60,10 +61,11 @@ function elapsed(figures) {
 function counts(figures) {
   if (!figures) return "";
   const parts = [];
-  if (figures.tiles_total) parts.push(`tile ${figures.tiles_done} of ${figures.tiles_total}`);
-  if (figures.regions_planned) parts.push(`${figures.regions_done} of ${figures.regions_planned} regions`);
+  if (figures.tiles_total) parts.push(`tiles ${figures.tiles_done}/${figures.tiles_total}`);
+  if (figures.regions_planned) parts.push(`regions ${figures.regions_done}/${figures.regions_planned}`);
   const maps = figures.maps;
-  if (maps?.points_done) parts.push(`${maps.points_done}${maps.points_most ? ` of ${maps.points_most}` : ""} points`);
+  if (maps?.fields_total) parts.push(`maps ${maps.fields_done}/${maps.fields_total}`);
+  if (maps?.points_done) parts.push(`points ${maps.points_done}${maps.points_most ? `/${maps.points_most}` : ""}`);
   if (figures.scans_missed) parts.push(`${figures.scans_missed} missing`);
   return parts.join(" · ");
 }
@@ -79,13 +81,14 @@ export function showPanels(run, layout) {
     ["workers", names.length ? names.map(([name, host]) => (host ? `${name} (${host})` : name)).join(", ") : "none", names.length ? "" : "warn"],
     ...(figures?.detections_failed ? [["detections failed", String(figures.detections_failed), "warn"]] : []),
   ]);
-  const { fast, analysis, limit } = layout.dose ?? {};
-  byId("dose").hidden = !layout.name || (fast === null && limit === null);
+  const { fast, analysis, spectrum, limit } = layout.dose ?? {};
+  byId("dose").hidden = fast === null && limit === null;
   if (layout.dose) {
     const unit = (value) => (value === null ? "not known" : `${figure(value)} e/nm²`);
     const both = fast === null ? null : fast + analysis;
     pairs(byId("doses"), [
       ...(layout.hasSurvey ? [["fast scan", unit(fast)], ["where rescanned", unit(both), limit !== null && both > limit ? "warn" : ""]] : []),
+      ...(layout.hasMaps ? [["spectrum, at its point", unit(spectrum), limit !== null && spectrum > limit ? "warn" : ""]] : []),
       ["limit of a pixel", limit === null ? "none set" : unit(limit)],
       ...(figures?.left_out_pixels ? [["left out to keep it", `${figure(figures.left_out_pixels / 1e6)} Mpx`, "warn"]] : []),
       ...(figures?.maps?.points_left_out ? [["points left out", String(figures.maps.points_left_out), "warn"]] : []),

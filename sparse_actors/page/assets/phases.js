@@ -15,8 +15,10 @@ export function showMap(map, arrays) {
   paint(byId("measuredMap"), map.size, (at) => (arrays.measured[at] ? phaseColour(arrays.measured[at] - 1) : nothing));
   paint(byId("erdMap"), map.size, (at) => (map.hasErd ? heat(arrays.erd[at]) : nothing));
   byId("mapOf").textContent = `${map.field}${map.end ? `, ${map.isComplete ? "finished" : "cut short"}` : ""}`;
-  byId("measuredCaption").textContent = `${map.points} of ${map.grid} points (${percent(map.points / map.grid)})`;
-  byId("erdCaption").textContent = map.hasErd ? `expected gain (ERD), up to ${figure(map.erdLargest)} px` : "expected gain (ERD): not shown";
+  byId("phaseCaption").textContent = `phases, from ${percent(map.points / map.grid)} of ${map.grid} points`;
+  byId("measuredCaption").textContent = `${map.points} measured`;
+  byId("erdCaption").textContent = map.hasErd ? `expected gain` : "expected gain: not shown";
+  byId("erdCaption").title = `Expected reduction in distortion (ERD), up to ${figure(map.erdLargest)} px; black: none`;
   byId("phaseNames").replaceChildren(...Object.entries(map.shares).map(([label, share]) => {
     const dot = element("i");
     dot.style.background = phase(Number(label));
@@ -54,19 +56,24 @@ function draw({ counts, firstKev, stepKev, label, confidence }, map) {
   const style = getComputedStyle(canvas);
   const base = height - 20;
   const first = Math.max(0, Math.floor((0.1 - firstKev) / stepKev));
-  const largest = Math.max(1, ...counts.slice(first));
-  const last = Math.min(counts.length - 1, counts.findLastIndex((count) => count > 0.004 * largest) + Math.round(0.5 / stepKev));
+  const highest = Math.max(1, ...counts.slice(first));
+  const last = Math.min(counts.length - 1, counts.findLastIndex((count) => count > 0.01 * highest) + Math.round(0.5 / stepKev));
+  // Channels too narrow to be seen are counted together.
+  const wide = Math.max(1, Math.ceil((2 * (last - first)) / width));
+  const sums = [];
+  for (let channel = first; channel <= last; channel += wide) sums.push(counts.slice(channel, channel + wide).reduce((sum, one) => sum + one, 0));
+  const largest = Math.max(1, ...sums);
   const x = (channel) => ((channel - first) / Math.max(1, last - first)) * (width - 2) + 1;
-  const y = (count) => base - Math.sqrt(Math.min(1, count / largest)) * (base - 6);
+  const y = (count) => base - Math.sqrt(count / largest) * (base - 6);
   context.beginPath();
   context.moveTo(x(first), base);
-  for (let channel = first; channel <= last; channel++) context.lineTo(x(channel), y(counts[channel]));
+  sums.forEach((sum, at) => context.lineTo(x(first + (at + 0.5) * wide), y(sum)));
   context.lineTo(x(last), base);
   const [r, g, b] = rgb(phase(label));
   context.fillStyle = `rgb(${r} ${g} ${b} / 45%)`;
   context.fill();
   context.strokeStyle = style.getPropertyValue("--ink");
-  context.lineWidth = 1;
+  context.lineWidth = 0.8;
   context.stroke();
   context.fillStyle = style.getPropertyValue("--soft");
   context.font = "13px system-ui, sans-serif";

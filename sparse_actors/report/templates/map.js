@@ -39,6 +39,7 @@ function drawBar() {
   const bar = map.querySelector(".bar");
   const path = bar.querySelector("path");
   const length = bar.querySelector("svg").getBoundingClientRect().width;
+  if (!length) return; // not on the screen
   const umAcross = length / pixelsOnScreen() * geometry.pixel_um;
   const most = umAcross * 0.2;
   const power = 10 ** Math.floor(Math.log10(most));
