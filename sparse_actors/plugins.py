@@ -1,8 +1,8 @@
 """Finding drivers, detectors and classifiers by name: the only way they come into the program.
 
-A plugin is named by its entry point (group `sparse_actors.microscopes`, `sparse_actors.detectors`
-or `sparse_actors.classifiers`) or as "module:Class". Its options are the keyword arguments of the
-class; their names and types are checked before anything is built.
+A plugin is named by its entry point (groups in `GROUPS`) or as "module:Class"; a microscope also by the
+address of the process that hosts it. Its options are the keyword arguments of the class; their names and
+types are checked before anything is built.
 """
 
 from __future__ import annotations
@@ -14,37 +14,52 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from .config_report import describe
 from .contracts.microscope import Microscope
+from .contracts.spectrum_source import SpectrumSource
 from .errors import ConfigError, PluginError, SparseActorsError
 from .toml_text import Key, dotted, toml_value
 
-Kind = Literal["microscope", "detector", "classifier"]
+Kind = Literal["microscope", "detector", "classifier", "spectrum source"]
 
 GROUPS: dict[Kind, str] = {
     "microscope": "sparse_actors.microscopes",
     "detector": "sparse_actors.detectors",
     "classifier": "sparse_actors.classifiers",
+    "spectrum source": "sparse_actors.spectrum_sources",
 }
 NAME_KEY: dict[Kind, Key] = {
     "microscope": ("microscope", "driver"),
     "detector": ("detect", "detector"),
     "classifier": ("eds", "classifier"),
+    "spectrum source": ("microscope", "options", "spectra", "driver"),
 }
 OPTIONS_KEY: dict[Kind, Key] = {
     "microscope": ("microscope", "options"),
     "detector": ("detect", "options"),
     "classifier": ("eds", "options"),
+    "spectrum source": ("microscope", "options", "spectra", "options"),
 }
 
 
 ELEMENTS = "sparse_actors.models.element_matching:match_elements"
 """What tells the elements of a spectrum."""
+
+
+HOSTED, ADDRESSES = "hosted", ("ipc://", "tcp://")
+"""The driver of microscopes in other processes, and how the name of a driver begins that is an address."""
+
+
+def by_address(name: str, options: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return name and options of a driver; an address stands for `hosted` there."""
+    if name.startswith(ADDRESSES):
+        return HOSTED, {**options, "address": name}
+    return name, options
 
 
 def available(kind: Kind) -> dict[str, str]:
@@ -65,6 +80,8 @@ def load(kind: Kind, name: str) -> type[Any]:
     PluginError
         No such plugin, it cannot be imported, or it is not what its kind must be.
     """
+    if kind == "microscope":
+        name, _ = by_address(name, {})
     installed = {point.name: point.value for point in importlib.metadata.entry_points(group=GROUPS[kind])}
     target = installed.get(name, name)
     module_name, _, class_name = target.partition(":")
@@ -86,6 +103,10 @@ def load(kind: Kind, name: str) -> type[Any]:
         raise PluginError(f"the {kind} {name!r} is not a class but {type(found).__name__}; {_choice(kind)}")
     if kind == "microscope" and not issubclass(found, Microscope):
         raise PluginError(f"the microscope {name!r} is no subclass of {Microscope.__module__}.Microscope")
+    if kind == "spectrum source" and not issubclass(found, SpectrumSource):
+        raise PluginError(
+            f"the spectrum source {name!r} is no subclass of {SpectrumSource.__module__}.SpectrumSource"
+        )
     if kind == "detector" and not callable(getattr(found, "detect", None)):
         raise PluginError(f"the detector {name!r} needs a method detect(image, scale)")
     if kind == "classifier" and not callable(getattr(found, "classify", None)):
@@ -99,12 +120,15 @@ def load(kind: Kind, name: str) -> type[Any]:
 def check(kind: Kind, name: str, options: Mapping[str, Any]) -> list[str]:
     """Return everything that is wrong with a plugin's name and options, without building it."""
     try:
-        _checked(load(kind, name), kind, options)
+        plugin = load(kind, name)
+        _checked(plugin, kind, by_address(name, options)[1])
     except PluginError as error:
         return [f"{dotted(NAME_KEY[kind])} = {toml_value(name)}: {error}"]
     except ConfigError as error:
         return list(error.problems)
-    return []
+    # A driver that is made of others knows what is wrong with theirs.
+    further: Callable[[Mapping[str, Any]], list[str]] | None = getattr(plugin, "problems", None)
+    return further(options) if further else []
 
 
 def build(kind: Kind, name: str, options: Mapping[str, Any]) -> Any:
@@ -118,7 +142,7 @@ def build(kind: Kind, name: str, options: Mapping[str, Any]) -> Any:
         The class cannot be loaded or failed otherwise.
     """
     plugin = load(kind, name)
-    arguments = _checked(plugin, kind, options)
+    arguments = _checked(plugin, kind, by_address(name, options)[1])
     try:
         return plugin(**arguments)
     except SparseActorsError:
@@ -177,7 +201,9 @@ def _checked(plugin: type[Any], kind: Kind, options: Mapping[str, Any]) -> dict[
         errors = error.errors(include_url=False)
         for one in errors:
             one["loc"] = (*table, *one["loc"])
-        data: dict[str, Any] = {table[0]: {table[1]: options}}
+        data: Any = options
+        for part in reversed(table):
+            data = {part: data}
         known = {(*table, p.name): "" for p in named}
         raise ConfigError(*describe(errors, data, known)[0].values()) from None
     given = {p.name: getattr(valid, f"option_{i}") for i, p in enumerate(named) if p.name in options}

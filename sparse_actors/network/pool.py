@@ -21,6 +21,7 @@ from sparse_actors.messages import (
     ClassifySpectra,
     DetectImage,
     DetectionReturned,
+    InspectRegion,
     Message,
     MessageRefused,
     WorkerWelcome,
@@ -55,6 +56,8 @@ class WorkerPool:
         Unix time (s) on a clock that never steps.
     detector, options
         Name or "module:Class" of the detector, and its options; empty for none.
+    inspector, inspector_options
+        Likewise of the detector that looks at rescanned regions.
     classifier, classifier_options
         Likewise of the classifier of spectra.
     classifier_files
@@ -89,7 +92,7 @@ class WorkerPool:
     """
 
     name = "workers"
-    accepts: tuple[type[Message], ...] = (DetectImage, ClassifySpectra)
+    accepts: tuple[type[Message], ...] = (DetectImage, InspectRegion, ClassifySpectra)
 
     def __init__(
         self,
@@ -99,6 +102,8 @@ class WorkerPool:
         detector: str,
         options: Mapping[str, Any],
         deadline_s: float,
+        inspector: str = "",
+        inspector_options: Mapping[str, Any] | None = None,
         classifier: str = "",
         classifier_options: Mapping[str, Any] | None = None,
         classifier_files: Mapping[str, str] | None = None,
@@ -121,18 +126,21 @@ class WorkerPool:
             heartbeat_s=heartbeat_s,
             silence_s=silence_s,
             deadline_s=deadline_s,
+            inspector=inspector,
+            inspector_options=dict(inspector_options or {}),
             classifier=classifier,
             classifier_options=dict(classifier_options or {}),
             session=secrets.token_hex(8),
             code=_code("detector", detector, options)
+            | _code("detector", inspector, inspector_options or {})
             | _code("classifier", classifier, classifier_options or {}),
             classifier_files=dict(classifier_files or {}),
         )
         try:
             wire.decode(wire.encode(welcome))
         except (WireError, TypeError) as error:
-            given = f"[detect] options {options} or [eds] options {classifier_options}"
-            raise ConfigError(f"{given} cannot be sent to a worker: {error}") from None
+            given = {"detect": options, "audit": inspector_options, "eds": classifier_options}
+            raise ConfigError(f"one of the options {given} cannot be sent to a worker: {error}") from None
         check_listen(listen, keys)
         self.token = token or secrets.token_urlsafe(32)
         self._publish = publish
