@@ -225,6 +225,8 @@ class EdsTable(Table):
     """[width, height]: the points of a map that would fill the whole field of view"""
     live_time_ms: float = Field(gt=0, le=1e6, examples=[100.0])
     """time at each point in milliseconds, dead time not counted"""
+    dead_time_pct: float = Field(default=0.0, ge=0, le=95)
+    """expected dead time in percent of the time at a point; a run goes by what its first spectra take"""
     live_time_range_ms: tuple[Positive, Positive] | None = None
     """[shortest, longest]: the time is adapted to what the classifier needs; left out, it stays"""
     points_pct: float = Field(default=15.0, gt=0, le=100)
@@ -275,7 +277,13 @@ class EdsTable(Table):
     def fields(self) -> FieldsPlan:
         """Say where maps are made."""
         time_s = None if self.time_min is None else 60 * self.time_min
-        return FieldsPlan(where=self.where, grid_px=self.grid_px, largest=self.largest, time_s=time_s)
+        return FieldsPlan(
+            where=self.where,
+            grid_px=self.grid_px,
+            largest=self.largest,
+            time_s=time_s,
+            dead_share=self.dead_time_pct / 100,
+        )
 
 
 def _sampler(path: Path) -> ErdModel:

@@ -28,6 +28,8 @@ class FieldsPlan:
     """Only so many regions, the largest of the run; None: all."""
     time_s: float | None = None
     """Beam time for all maps together; each field gets a share by its area."""
+    dead_share: float = 0.0
+    """Of the time at a point, as expected before the first spectra tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
