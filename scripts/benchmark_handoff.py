@@ -19,6 +19,7 @@ from sparse_actors.contracts.detector import Pois
 from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.messages import DetectImage, DetectionReturned, Message, WorkerJoined
 from sparse_actors.network.pool import WorkerPool
+from sparse_actors.network.welcome import welcome_of
 
 DISTRIBUTED = installed("distributed")
 WAIT_S = 60.0
@@ -49,9 +50,7 @@ def _worker_pool(image: NDArray[Any]) -> Iterator[Ask]:
     pool = WorkerPool(
         publish=published.put,
         now=time.time,
-        detector="benchmark_handoff:CornerPixels",
-        options={},
-        deadline_s=WAIT_S,
+        welcome=welcome_of(detector="benchmark_handoff:CornerPixels", options={}, deadline_s=WAIT_S),
         local_workers=1,
     )
     attempt = 0

@@ -37,11 +37,13 @@ MAY_IMPORT = {
     "actors": BASE | {"contracts", "messages", "planning", "sampling", "mapping"},
     "runtime": BASE | {"messages"},
     "map_files": set(),
-    "network": BASE | {"contracts", "messages", "wire", "packing", "plugins", "map_files"},
+    "dask_client": {"errors"},
+    "network": BASE | {"contracts", "messages", "wire", "packing", "plugins", "map_files", "dask_client"},
     "recording": BASE | {"contracts", "messages", "wire", "dose"},
     "plugins": BASE | {"contracts", "config_report", "toml_text"},
     "evaluation": BASE
-    | {"contracts", "messages", "detection", "planning", "recording", "config", "plugins", "toml_text"},
+    | {"contracts", "messages", "detection", "planning", "recording", "config", "plugins", "toml_text"}
+    | {"dask_client"},
     "testing": BASE | {"contracts", "messages", "runtime"},
 }
 """Parts not listed (config, app, cli) may import any."""
@@ -51,7 +53,7 @@ ONLY_IN = {
     "zmq": {"network"},
     "msgpack": {"wire"},
     "h5py": {"recording"},
-    "distributed": {"evaluation"},
+    "distributed": {"dask_client"},
     "onnxruntime": {"detection"},
     "zstandard": {"packing"},
     "torch": set(),

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dask_cluster import cluster
 from evaluation_pairs import recorded_pairs
 
 from sparse_actors.errors import ConfigError
@@ -56,48 +54,12 @@ def test_several_processes_find_the_same(
     assert told == [(n, 24) for n in range(25)]
 
 
-@contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[str]:
-    """A scheduler and two workers, in processes of their own."""
-    address = folder / "scheduler.json"
-    scheduler = [
-        "dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-jupyter",
-        "--scheduler-file", str(address),
-    ]  # fmt: skip
-    worker = [
-        "dask_worker", "--scheduler-file", str(address), "--nthreads", "1", "--no-nanny", "--no-dashboard",
-        "--host", "127.0.0.1", "--local-directory", str(folder),
-    ]  # fmt: skip
-    processes = []
-    with (folder / "cluster.log").open("wb") as log:
-        for module, *arguments in (scheduler, worker, worker):
-            command = [sys.executable, "-m", f"distributed.cli.{module}", *arguments]
-            processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=folder))
-    try:
-        turn = threading.Event()
-        for _ in range(600):
-            if address.exists() and (text := address.read_text()):
-                break
-            turn.wait(0.1)
-        else:
-            pytest.fail((folder / "cluster.log").read_text())
-        yield json.loads(text)["address"].removeprefix("tcp://")
-    finally:
-        for process in processes:  # asked to end, a worker waits for a scheduler that is gone
-            process.kill()
-            process.wait(30)
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_dask_cluster_finds_the_same(
     pairs: Path, wanted: list[Configuration], in_one_process: bytes, tmp_path: Path
 ) -> None:
-    from distributed import Client
-
-    with cluster(tmp_path) as address:
-        with Client(f"tcp://{address}", set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
-        sweep(pairs, wanted, tmp_path / "out", engine_name=f"dask://{address}")
+    with cluster(tmp_path) as url:
+        sweep(pairs, wanted, tmp_path / "out", engine_name=url)
     assert (tmp_path / "out" / RESULTS).read_bytes() == in_one_process
 
 
@@ -140,7 +102,7 @@ def test_a_wrong_option_is_found_before_anything_is_computed(pairs: Path, tmp_pa
 def test_an_engine_that_is_not_there_is_refused(
     engine: str, pairs: Path, wanted: list[Configuration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sparse_actors.evaluation.engines.CONNECT_S", 0.5)
+    monkeypatch.setattr("sparse_actors.dask_client.CONNECT_S", 0.5)
     with pytest.raises(ConfigError, match=f"--engine {engine}"):
         sweep(pairs, wanted[:1], tmp_path, engine_name=engine)
 

@@ -6,14 +6,12 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from typing import Any
 
+from sparse_actors.dask_client import CONNECT_S, SCHEME, find_scheduler
 from sparse_actors.errors import ConfigError
-
-CONNECT_S = 20.0
 
 
 class _Here(Executor):
@@ -63,8 +61,8 @@ def engine(name: str, jobs: int) -> Iterator[Executor]:
             yield executor
         finally:
             executor.shutdown(cancel_futures=True)
-    elif name.startswith("dask://"):
-        yield from _dask(name.removeprefix("dask://"))
+    elif name.startswith(SCHEME):
+        yield from _dask(name)
     else:
         raise ConfigError(f"--engine {name}: expected local or dask://HOST:PORT")
 
@@ -74,23 +72,15 @@ def _alone() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _dask(address: str) -> Iterator[Executor]:
+def _dask(url: str) -> Iterator[Executor]:
+    client_class, address = find_scheduler(url, f"--engine {url}")
     try:
-        from distributed import Client
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "--engine dask: needs the package distributed: pip install sparse-actors[dask]"
-        ) from None
-    host, _, port = address.rpartition(":")
-    try:
-        # A client that does not connect leaves its thread behind: see first that somebody is there.
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-        client = Client(f"tcp://{address}", timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--engine dask://{address}: there is no scheduler: {error}") from None
+        client = client_class(address, timeout=CONNECT_S, set_as_default=False)
+    except OSError as error:
+        raise ConfigError(f"--engine {url}: there is no scheduler: {error}") from None
     with client:
         if not client.scheduler_info()["workers"]:
-            raise ConfigError(f"--engine dask://{address}: the scheduler has no workers yet; start some")
+            raise ConfigError(f"--engine {url}: the scheduler has no workers yet; start some")
         executor = client.get_executor(pure=False)
         try:
             yield executor
