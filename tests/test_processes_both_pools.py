@@ -21,6 +21,7 @@ from pool_under_test import (
     DaskPoolUnderTest,
     PoolUnderTest,
     posix_only,
+    wait_until,
     zero_copy_thread,
 )
 
@@ -243,21 +244,26 @@ def test_a_scheduler_that_is_not_there_ends_a_run_before_it_begins(tmp_path: Pat
 
 
 @pytest.mark.long
-def test_a_cluster_that_is_gone_and_comes_back_is_found_again(tmp_path: Path) -> None:
+def test_a_cluster_that_is_gone_and_comes_back_does_what_was_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
+    monkeypatch.setenv("ODD_BEGUN", str(tmp_path / "begun"))
+    monkeypatch.setenv("ODD_RELEASE", str(tmp_path / "release"))
     with contextlib.ExitStack() as stack:
         with cluster(tmp_path / "first") as url:
             under_test = DaskPoolUnderTest(url, tmp_path / "log")
             under_test.pool.start()
             stack.callback(under_test.pool.close)
-            joined(under_test)
-            under_test.submit(image_that_means("hang"))
-            under_test.process_id()  # of the other worker: the first has its job
-        assert under_test.next(DetectionLost).reason == "connection lost"
+            first = joined(under_test)
+            under_test.submit(image_that_means("wait for release"))
+            wait_until((tmp_path / "begun").exists)
+        assert "silent for" in under_test.next(WorkerLost).reason
+        (tmp_path / "release").touch()
         with cluster(tmp_path / "second", port=int(url.rpartition(":")[2])):
-            joined(under_test)
-            assert isinstance(under_test.detect("nothing"), DetectionReturned)
+            # Whoever joins first gets it at once.
+            assert int(under_test.next(DetectionReturned).pois.score[0]) not in first.values()
 
 
 def test_settings_of_our_own_workers_beside_a_cluster_are_refused() -> None:

@@ -220,19 +220,19 @@ class DaskPool:
                         await client.close()
             except OSError as error:  # and what is derived from it: TimeoutError, Dask's CommClosedError
                 structlog.get_logger().warning(f"the Dask scheduler at {address} is gone: {error!r}")
-            self._compare({})
+            self._compare({}, is_cut=True)
             await asyncio.sleep(RECONNECT_S)
 
-    def _compare(self, found: dict[str, dict[str, Any]]) -> None:
-        """Act on who came, who is gone, and who gave a sign of life."""
+    def _compare(self, found: dict[str, dict[str, Any]], *, is_cut: bool = False) -> None:
+        """Act on who came, who is gone or `is_cut` off, and who gave a sign of life."""
         now_s = self._now()
         for peer in [peer for peer in self._members if peer not in found]:
             member = self._members.pop(peer)
-            if member.state == "new":
+            if member.state == "new" and not is_cut:
                 self._late_starts_s.append(now_s)
                 self._last_reason = f"{peer} is gone"
             self._put_out(member)
-            self._apply(self._book.unreachable(peer.encode(), now_s))
+            self._apply(self._book.unreachable(peer.encode(), now_s, is_cut=is_cut))
         for peer, about in found.items():
             seen = float(about["last_seen"])
             known = self._members.get(peer)
