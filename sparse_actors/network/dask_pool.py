@@ -45,6 +45,7 @@ TURN_S = 0.05
 FOLLOW_S = 0.2
 """How long the death of a worker may go unseen."""
 RECONNECT_S = 2.0
+CLOSE_S = 2.0
 LATE_STARTS, WITHIN_S = 5, 60.0
 """So many workers that die while they load, in so long a time, mean that no more are tried for now."""
 PRIORITY = 10
@@ -216,9 +217,9 @@ class DaskPool:
                         self._compare(found["workers"])
                         await asyncio.sleep(FOLLOW_S)
                 finally:
-                    with suppress(OSError):
-                        await client.close()
-            except OSError as error:  # and what is derived from it: TimeoutError, Dask's CommClosedError
+                    with suppress(OSError):  # TimeoutError is one
+                        await asyncio.wait_for(client.close(), CLOSE_S)
+            except OSError as error:  # TimeoutError and Dask's CommClosedError are
                 structlog.get_logger().warning(f"the Dask scheduler at {address} is gone: {error!r}")
             self._compare({}, is_cut=True)
             await asyncio.sleep(RECONNECT_S)
