@@ -1,4 +1,4 @@
-"""Where the work of a sweep is done: in processes of this computer, or on a Dask cluster."""
+"""Where work over recorded images is done: in processes of this computer, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from typing import Any
 
@@ -34,6 +34,28 @@ class _Lazy(Future[Any]):
         return super().result(timeout)
 
 
+def computed(
+    engine_name: str, jobs: int, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
+) -> Generator[Any, None, None]:
+    """Yield what a function makes of each of the arguments, in their order, computed side by side.
+
+    The function is one of a module; what has not begun is dropped when the generator is closed.
+
+    Parameters
+    ----------
+    engine_name, jobs
+        See `engine`.
+    """
+    with engine(engine_name, jobs) as executor:
+        futures = [executor.submit(function, *given) for given in arguments]
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
 @contextlib.contextmanager
 def engine(name: str, jobs: int) -> Iterator[Executor]:
     """Yield an executor; work that has not begun is dropped at the end.
@@ -41,8 +63,8 @@ def engine(name: str, jobs: int) -> Iterator[Executor]:
     Parameters
     ----------
     name
-        "local", or the address of a Dask scheduler: "dask://host:port". Its workers need sparse-actors and
-        the folder of the pairs under the same path.
+        "local", or the address of a Dask scheduler: "dask://host:port". Its workers need sparse-actors in
+        the same version, and the folders under the paths that they are told.
     jobs
         Local processes; 1 works in this one, 0 takes one for every core.
 
