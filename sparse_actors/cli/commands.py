@@ -13,7 +13,7 @@ import typer
 from .evaluation_commands import codesign, pairs, sweep, train_detector
 from .keys_commands import keys_app
 from .queue_commands import COMMANDS
-from .recorded_commands import repair, replay
+from .recorded_commands import redetect, repair, replay
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
 from .spectra_commands import learn, train_app
 
@@ -287,6 +287,7 @@ app.command()(codesign)
 app.command()(learn)
 app.command()(repair)
 app.command()(replay)
+app.command()(redetect)
 app.add_typer(train_app, name="train")
 train_app.command("detector")(train_detector)
 app.add_typer(keys_app, name="keys")
