@@ -387,7 +387,7 @@ class _Survey:
                 token=os.environ.get("SPARSE_ACTORS_TAP_TOKEN", ""),
                 history=lambda: read_journal(journal),
                 journaled=KEPT,
-                publish=self._bus.publish,
+                publish=self.order,
             )
             self._taps.callback(taps.close)
             self._bus.tap(taps.take)

@@ -71,7 +71,7 @@ class MicroscopeTable(Table):
     """The instrument."""
 
     driver: str = Field(min_length=1, examples=["simulated"])
-    """name of an installed driver, or "module:Class" of your own"""
+    """name of an installed driver, "module:Class" of your own, or ipc://... where a process hosts one"""
     options: dict[str, Any] = {}
     """what the driver takes, see its documentation"""
     beam_current_pa: float | None = Field(default=None, gt=0, lt=1e9)

@@ -46,7 +46,8 @@ def lease_file(folder: Path, microscope: MicroscopeTable) -> Path | None:
     names: tuple[str, ...] | None = getattr(driver, "instrument_options", ())
     if names is None:
         return None
-    options = {name: microscope.options.get(name) for name in sorted(names)}
+    _, given = plugins.by_address(microscope.driver, microscope.options)
+    options = {name: given.get(name) for name in sorted(names)}
     identity = json.dumps([driver.__module__, driver.__qualname__, options], sort_keys=True, default=str)
     name = re.sub(r"[^A-Za-z0-9_]+", "_", driver.__qualname__)
     return folder / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.lock"
@@ -72,6 +73,13 @@ def leased(microscope: MicroscopeTable, who: str, environ: Mapping[str, str]) ->
     OSError
         The folder of the leases cannot be written.
     """
+    parts = getattr(plugins.load("microscope", microscope.driver), "parts", None)
+    if parts is not None:
+        with contextlib.ExitStack() as stack:
+            for driver, options in parts(microscope.options):
+                stack.enter_context(leased(MicroscopeTable(driver=driver, options=options), who, environ))
+            yield
+        return
     path = lease_file(lease_folder(environ), microscope)
     if path is None:
         yield

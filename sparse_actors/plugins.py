@@ -1,7 +1,8 @@
 """Finding drivers, detectors and classifiers by name: the only way they come into the program.
 
 A plugin is named by its entry point (group `sparse_actors.microscopes`, `sparse_actors.detectors`
-or `sparse_actors.classifiers`) or as "module:Class". Its options are the keyword arguments of the
+or `sparse_actors.classifiers`) or as "module:Class"; a microscope also by the address of the process that
+hosts it. Its options are the keyword arguments of the
 class; their names and types are checked before anything is built.
 """
 
@@ -14,7 +15,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, create_model
@@ -47,6 +48,17 @@ ELEMENTS = "sparse_actors.models.element_matching:match_elements"
 """What tells the elements of a spectrum."""
 
 
+HOSTED, ADDRESSES = "hosted", ("ipc://", "tcp://")
+"""The driver of microscopes in other processes, and how the name of a driver begins that is an address."""
+
+
+def by_address(name: str, options: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return name and options of a driver; an address stands for `hosted` there."""
+    if name.startswith(ADDRESSES):
+        return HOSTED, {**options, "address": name}
+    return name, options
+
+
 def available(kind: Kind) -> dict[str, str]:
     """Return the installed plugins: name and origin, "module:Class (distribution version)"."""
     return {
@@ -65,6 +77,8 @@ def load(kind: Kind, name: str) -> type[Any]:
     PluginError
         No such plugin, it cannot be imported, or it is not what its kind must be.
     """
+    if kind == "microscope":
+        name, _ = by_address(name, {})
     installed = {point.name: point.value for point in importlib.metadata.entry_points(group=GROUPS[kind])}
     target = installed.get(name, name)
     module_name, _, class_name = target.partition(":")
@@ -99,12 +113,15 @@ def load(kind: Kind, name: str) -> type[Any]:
 def check(kind: Kind, name: str, options: Mapping[str, Any]) -> list[str]:
     """Return everything that is wrong with a plugin's name and options, without building it."""
     try:
-        _checked(load(kind, name), kind, options)
+        plugin = load(kind, name)
+        _checked(plugin, kind, by_address(name, options)[1])
     except PluginError as error:
         return [f"{dotted(NAME_KEY[kind])} = {toml_value(name)}: {error}"]
     except ConfigError as error:
         return list(error.problems)
-    return []
+    # A driver that is made of others knows what is wrong with theirs.
+    further: Callable[[Mapping[str, Any]], list[str]] | None = getattr(plugin, "problems", None)
+    return further(options) if further else []
 
 
 def build(kind: Kind, name: str, options: Mapping[str, Any]) -> Any:
@@ -118,7 +135,7 @@ def build(kind: Kind, name: str, options: Mapping[str, Any]) -> Any:
         The class cannot be loaded or failed otherwise.
     """
     plugin = load(kind, name)
-    arguments = _checked(plugin, kind, options)
+    arguments = _checked(plugin, kind, by_address(name, options)[1])
     try:
         return plugin(**arguments)
     except SparseActorsError:

@@ -55,6 +55,16 @@ def test_a_run_with_missing_scans_has_its_own_exit_code_and_counts_every_exposur
     assert json.loads(resumed.stdout)["figures"]["scans_missed"] == 0
 
 
+def test_a_folder_that_cannot_be_made_is_told_with_the_option_that_names_another(
+    file: Path, tmp_path: Path
+) -> None:
+    result = invoke("run", file, "--out", file / "run")
+    assert result.exit_code == ExitCode.WORKER_OR_STORAGE_LOST, result.output
+    assert "cannot be made a folder of a run (Not a directory); --out or run.out_dir" in " ".join(
+        result.stderr.split()
+    )
+
+
 CHATTY = """
 import os, subprocess, sys
 from sparse_actors.drivers.simulated import SimulatedMicroscope

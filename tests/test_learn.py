@@ -227,3 +227,11 @@ def test_without_tables_of_lines_phases_have_numbers(file: Path, monkeypatch: py
 def test_a_package_that_is_missing_is_named() -> None:
     with pytest.raises(ConfigError, match="needs the package sparse_actors_nowhere"):
         plugins.model_part("sparse_actors_nowhere:f")
+
+
+def test_a_library_that_cannot_be_written_is_told_before_anything_is_exposed(file: Path) -> None:
+    (file.parent / "taken").write_text("a file")
+    result = invoke(file, "--out", str(file.parent / "taken" / "library.npz"))
+    assert result.exit_code == 3
+    assert "taken/library.npz: nothing can be written there" in result.stderr.replace("\\", "/")
+    assert not (file.parent / "log.jsonl").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import zmq
 from tapped_run import FIRST, TOKEN, Run, scanned
 
 import sparse_actors
-from sparse_actors.errors import ConfigError, TapError
+from sparse_actors.errors import ConfigError, ControlError, TapError
 from sparse_actors.geometry import PartitionId, PixelBox, TileIndex
 from sparse_actors.messages import (
     DetectImage,
@@ -181,6 +182,21 @@ def test_regions_are_proposed_with_a_token_and_the_answer_comes_back(run: Run) -
         with pytest.raises(TapError, match="wrong token"):
             listener.propose(order, "guess")
     assert len(run.proposed) == 2
+
+
+def test_a_run_that_takes_no_orders_yet_says_so_and_takes_the_next(run: Run) -> None:
+    order = ProposeRegions(tile=FIRST, boxes=(PixelBox(0, 0, 8, 8),), source="classes")
+    answer = run.answer
+
+    def refuse(order: ProposeRegions) -> Message:
+        raise ControlError("it is starting")
+
+    with run.listen(TileFinished) as listener:
+        run.answer = refuse
+        with pytest.raises(TapError, match="it is starting"):
+            listener.propose(replace(order, request="first"), TOKEN)
+        run.answer = answer
+        assert isinstance(listener.propose(replace(order, request="first"), TOKEN), RegionsProposed)
 
 
 def test_without_a_token_of_the_run_nothing_is_taken() -> None:

@@ -237,7 +237,7 @@ def test_a_job_behind_a_cut_link_is_done_by_another_and_the_late_result_is_count
         lost = under_test.next(WorkerLost)
         assert lost.worker == far.worker
         assert lost.reason.startswith("silent for")
-        assert time.monotonic() - started_s < 1.2 + 1.5, "silence of 1 s, beats of 0.2 s, a busy test machine"
+        assert time.monotonic() - started_s < 1.2 + 5, "silence of 1 s, beats of 0.2 s, a busy test machine"
         start_worker(under_test.pool.endpoints[1], under_test.pool.token)
         near = under_test.next(WorkerJoined)
         assert under_test.next(DetectionReturned).worker == near.worker, "the same job, by whoever is there"

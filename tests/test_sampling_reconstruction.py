@@ -7,12 +7,11 @@ from hypothesis import strategies as st
 
 from sparse_actors.sampling.erd_model import default
 from sparse_actors.sampling.field_sampler import FieldSampler
-from sparse_actors.sampling.kriging import DX, DY, KRIGED, LABELS, kriged_label, kriging_scratch, set_weights
+from sparse_actors.sampling.kriging import KRIGED, LANES, elect, kriging_lanes, weights
 from sparse_actors.sampling.label_images import KINDS, label_image
 from sparse_actors.sampling.reconstruction import Reconstruction, reconstruct
 
 METHODS = ("weighted_mode", "diffusion", "radial")
-WEIGHTS = LABELS + 1
 
 
 def random_points(image: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -58,27 +57,28 @@ def test_kriging_weights_solve_the_kriging_system() -> None:
         n = len(offsets)
         if n == 0:
             continue
-        scratch = kriging_scratch()
-        scratch[DX, :n], scratch[DY, :n] = offsets.T
-        set_weights(scratch, n)
+        lanes, lane = kriging_lanes(), rng.integers(LANES)
+        lanes.dx[:n, lane], lanes.dy[:n, lane] = offsets.T
         system, right = np.ones((n + 1, n + 1)), np.ones(n + 1)
         system[n, n] = 0
         system[:n, :n] = np.sqrt(np.linalg.norm(offsets[:, None] - offsets, axis=-1))
         right[:n] = np.sqrt(np.linalg.norm(offsets, axis=-1))
-        np.testing.assert_allclose(scratch[WEIGHTS, :n], np.linalg.solve(system, right)[:n], atol=1e-10)
+        found = weights(lanes, n, lane + 1)[:, lane]
+        np.testing.assert_allclose(found, np.linalg.solve(system, right)[:n], atol=1e-10)
 
 
 def test_points_behind_each_other_count_less_than_in_a_vote() -> None:
     # One point left, three in a column right, all at about the same distance.
-    scratch = kriging_scratch()
-    scratch[DX, :4], scratch[DY, :4], scratch[LABELS, :4] = (-3, 4, 4, 4), (0, -1, 0, 1), (1, 2, 2, 2)
-    set_weights(scratch, 4)
+    lanes = kriging_lanes()
+    lanes.dx[:4, 0], lanes.dy[:4, 0], lanes.labels[:4, 0] = (-3, 4, 4, 4), (0, -1, 0, 1), (1, 2, 2, 2)
+    of_left = weights(lanes, 4, 1)[0, 0]
     by_distance = (1 / 9) / (1 / 9 + 1 / 16 + 2 / 17)
-    assert scratch[WEIGHTS, 0] > by_distance + 0.05
-    label, share = kriged_label(scratch, 4)
-    assert (label, share) == (2.0, pytest.approx(1 - scratch[WEIGHTS, 0]))
-    scratch[LABELS, :4] = 3
-    assert kriged_label(scratch, 4) == (3.0, 1.0)
+    assert of_left > by_distance + 0.05
+    elect(lanes, 4, 1)
+    assert (lanes.elected[0], lanes.share[0]) == (2.0, pytest.approx(1 - of_left))
+    lanes.labels[:4, 0] = 3
+    elect(lanes, 4, 1)
+    assert (lanes.elected[0], lanes.share[0]) == (3.0, 1.0)
 
 
 @given(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ def sampler_trained(images: Sequence[Path], out: Path, seed: int, force: bool) -
     refuse_to_overwrite(out, force)
     console = Console(stderr=True)
     console.print(f"training on {len(images)} images; this takes minutes", markup=False)
-    out.parent.mkdir(parents=True, exist_ok=True)
     try:
         model = train_from_files(images, out, seed=seed)
     except ValueError as error:
@@ -58,6 +58,11 @@ def spectra_trained(library: Path, out: Path, seed: int, force: bool) -> dict[st
 
 
 def refuse_to_overwrite(out: Path, force: bool) -> None:
-    """Raise ConfigError where something is in the way."""
+    """Raise ConfigError where something is in the way, or nothing can be written, before any work is done."""
     if out.exists() and not force:
         raise ConfigError(f"--out {out}: exists already; --force replaces it")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise ConfigError(f"--out {out}: nothing can be written there ({error.strerror})") from None

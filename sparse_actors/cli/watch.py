@@ -89,7 +89,7 @@ def watch_run(
     console
         Where it is shown.
     is_expected
-        Whether somebody is about to start it, though it does not answer yet.
+        Whether somebody is about to start it, or to go on with it, though it does not answer yet.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def watch_run(
             turn.wait(POLL_S)
             news = watched.read()
             silent_s = 0.0 if news else silent_s + POLL_S
-            if silent_s >= SILENCE_S and not is_alive(folder):
+            if silent_s >= SILENCE_S and not (is_alive(folder) or is_expected()):
                 raise ControlError(f"{folder}: the run broke off; `run --resume --out` goes on with it")
         display.show()
         figures = display.figures()

@@ -14,7 +14,7 @@ import structlog
 import zmq
 
 from sparse_actors import wire
-from sparse_actors.errors import ConfigError, JournalError, WireError
+from sparse_actors.errors import ConfigError, ControlError, JournalError, WireError
 from sparse_actors.messages import (
     Message,
     OrderRefused,
@@ -66,7 +66,7 @@ class TapDoor:
     echo
         Sends an echo over the other sockets.
     publish
-        To the bus.
+        To the bus; raises ControlError while the run takes no orders.
 
     Raises
     ------
@@ -143,7 +143,7 @@ class TapDoor:
         peer, *frames = self._socket.recv_multipart()
         try:
             self._answer(peer, frames)
-        except (WireError, JournalError, OSError, UnicodeDecodeError) as error:
+        except (ControlError, WireError, JournalError, OSError, UnicodeDecodeError) as error:
             self._send(peer, [b"refused", str(error)[:200].encode()])
 
     def _answer(self, peer: bytes, frames: list[bytes]) -> None:
@@ -186,7 +186,11 @@ class TapDoor:
             raise WireError(f"{MAX_PROPOSALS} proposals are waiting already")
         order = replace(order, request=order.request or secrets.token_hex(8))
         self._proposed[order.request] = peer
-        self._publish(order)
+        try:
+            self._publish(order)
+        except ControlError:
+            del self._proposed[order.request]
+            raise
 
     def _reply(self, peer: bytes, word: bytes, message: Message) -> bool:
         return self._send(peer, [word, *wire.encode(message)])

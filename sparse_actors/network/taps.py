@@ -170,7 +170,7 @@ class Taps:
     journaled
         Kinds that get there in the end.
     publish
-        To the bus, for what is proposed.
+        To the bus, for what is proposed; raises ControlError while the run takes no orders.
 
     Raises
     ------

@@ -80,8 +80,14 @@ class RunFolder:
         return self.data / "spectra.h5"
 
     def create(self) -> None:
-        """Make the folder, safe against a power cut."""
-        self.data.mkdir(parents=True, exist_ok=True)
+        """Make the folder, safe against a power cut; raises OSError, in words for whoever named it."""
+        try:
+            self.data.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise type(error)(
+                f"{self.path} cannot be made a folder of a run ({error.strerror}); --out or run.out_dir "
+                "names another"
+            ) from None
         disk.sync_folder(self.path)
         disk.sync_folder(self.path.absolute().parent)
 

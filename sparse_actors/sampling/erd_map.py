@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .erd_model import ErdModel
-from .erd_updates import Rule, State, farthest, features_of, pick, rebuild, update
+from .erd_state import Rule, State
+from .erd_updates import farthest, features_of, pick, rebuild, refresh, update
 from .features import all_terms, crowding_radius2_px2
 from .neighbours import LARGEST_SIDE_PX, empty_lists
 from .peaks import peaks_of
@@ -55,7 +56,9 @@ class ErdMap:
             taken=taken,
             stale=np.zeros(pixels, np.uint8),
             queue=np.empty(pixels, np.int32),
+            queued=np.zeros(1, np.int64),
             found=np.empty(pixels, np.int32),
+            walked=np.full(2, -1, np.int64),
         )
         # To recognise a named tuple takes numba longer than a pick.
         state = tuple(tuple(part) if isinstance(part, tuple) else part for part in self._state)
@@ -74,17 +77,17 @@ class ErdMap:
     @property
     def values(self) -> NDArray[np.float32]:
         """(pixels,): the reconstruction, 0 while there is no point."""
-        return self._state.values
+        return self._fresh().values
 
     @property
     def dissent(self) -> NDArray[np.float32]:
         """(pixels,): for labels the share of the votes that went to others; 0 at the points."""
-        return self._state.dissent
+        return self._fresh().dissent
 
     @property
     def erd(self) -> NDArray[np.float32]:
         """(pixels,): the expected reduction in distortion, -inf where nothing is to be picked."""
-        return self._state.erd.heights
+        return self._fresh().erd.heights
 
     def update(
         self, pixels: NDArray[np.int64], values: NDArray[np.float32], listed: NDArray[np.bool_]
@@ -119,4 +122,15 @@ class ErdMap:
         """Return the six features (n, 6) of pixels that are no points; see `features`."""
         if self.points == 0:
             raise ValueError("there are no features before the first point")
+        self._fresh()
         return features_of(self._plain, pixels)
+
+    def _fresh(self) -> State:
+        """Return the state with all that updates and the last pick have left to compute.
+
+        Nothing is computed before it is needed: when the label of the point picked last comes and is not the
+        one predicted, what depends on it has not been computed for the prediction.
+        """
+        if self._state.queued[0]:
+            refresh(self._plain)
+        return self._state

@@ -7,63 +7,16 @@ measurement is proportional to what it changes, about 10 / density pixels, at an
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .compiled import compiled
-from .features import (
-    FEATURES,
-    mean_of_values,
-    polynomial,
-    set_distances,
-    set_gradients,
-    vote_of_labels,
-)
-from .kriging import DX, DY, KRIGED, LABELS, kriged_label, kriging_scratch
-from .neighbours import NEIGHBOURS, NearLists, fill_lists, find_point, list_point, unlist_point
-from .peaks import Peaks, highest, put
-
-_ERD, _VOTE = 1, 2
-"""What of a pixel is out of date: its ERD only, or its vote too."""
-
-
-class Rule(NamedTuple):
-    """How the ERD follows from the features."""
-
-    coefficients: NDArray[np.float64]
-    crowding_radius2: int
-    continuous: bool
-    kriged: bool
-
-
-class State(NamedTuple):
-    """Every array is (pixels,) in reading order."""
-
-    lists: NearLists
-    values: NDArray[np.float32]
-    """The reconstruction: the value of each listed point, and what its nearest points elect for the rest."""
-    dissent: NDArray[np.float32]
-    spread: NDArray[np.float32]
-    erd: Peaks
-    taken: NDArray[np.bool_]
-    """Never to be picked: listed, measured without being listed, or not of the field."""
-    stale: NDArray[np.uint8]
-    queue: NDArray[np.int32]
-    """The pixels that are stale."""
-    found: NDArray[np.int32]
-
-
-Plain = tuple[tuple[Any, ...], tuple[Any, ...]]
-"""A state and a rule as plain tuples."""
-
-
-@compiled
-def _named(plain: Plain) -> tuple[State, Rule]:
-    (lists, values, dissent, spread, erd, taken, stale, queue, found), rule = plain
-    near, peaks = NearLists(*lists), Peaks(*erd)
-    return State(near, values, dissent, spread, peaks, taken, stale, queue, found), Rule(*rule)
+from .erd_refresh import refresh_stale
+from .erd_state import ERD_ONLY, NOWHERE, SPREAD, VOTE, Plain, State, call, named, set_value
+from .features import FEATURES, set_distances, set_gradients
+from .kriging import KRIGED
+from .neighbours import NEIGHBOURS, fill_lists, find_point, list_point, unlist_point
+from .peaks import highest
 
 
 @compiled
@@ -74,28 +27,29 @@ def update(
     listed: NDArray[np.bool_],
 ) -> None:
     """Set the values of pixels, and whether they are points; none of them is picked from now on."""
-    state, rule = _named(plain)
-    lists, stale, queue, found = state.lists, state.stale, state.queue, state.found
-    queued = 0
+    state, _ = named(plain)
+    lists, walked = state.lists, state.walked
     for i in range(len(pixels)):
         pixel, was_listed = pixels[i], lists.listed[pixels[i]]
         if was_listed and listed[i] and state.values[pixel] == values[i]:
             continue
         n = 0
         if was_listed and listed[i]:
-            n = find_point(lists, pixel, found)
+            # Mostly the point picked last, the label of which is known now.
+            n = walked[1] if walked[0] == pixel else find_point(lists, pixel, state.found)
         elif listed[i]:
-            n = list_point(lists, pixel, found)
+            n = list_point(lists, pixel, state.found)
         elif was_listed:
-            n = unlist_point(lists, pixel, found)
+            n = unlist_point(lists, pixel, state.found)
+        if n:
+            walked[0], walked[1] = pixel if listed[i] else NOWHERE, n
         state.taken[pixel] = True
-        queued = _call(stale, queue, queued, pixel, _ERD)
+        queued = call(state.stale, state.queue, state.queued[0], pixel, ERD_ONLY)
         if listed[i]:
             state.dissent[pixel] = state.spread[pixel] = 0
-            queued = _set_value(state.values, lists.shape, stale, queue, queued, pixel, values[i])
+            queued = set_value(state.values, lists.shape, state.stale, state.queue, queued, pixel, values[i])
         is_new = listed[i] and not was_listed
-        queued = _call_voters(state, queued, n, is_new, values[i])
-    _refresh(state, rule, queued)
+        state.queued[0] = _call_voters(state, queued, n, pixel, is_new, values[i])
 
 
 @compiled
@@ -106,7 +60,7 @@ def rebuild(
     listed: NDArray[np.bool_],
 ) -> None:
     """Do the same as `update`, quicker where most points are new."""
-    state, rule = _named(plain)
+    state, _ = named(plain)
     for i in range(len(pixels)):
         pixel = pixels[i]
         state.taken[pixel] = True
@@ -117,131 +71,67 @@ def rebuild(
     fill_lists(state.lists)
     for pixel in range(len(state.queue)):
         state.queue[pixel] = pixel
-        state.stale[pixel] = _VOTE
-    _refresh(state, rule, len(state.queue))
+        state.stale[pixel] = VOTE
+    state.queued[0], state.walked[0] = len(state.queue), NOWHERE
+
+
+@compiled
+def refresh(plain: Plain) -> None:
+    """Bring the reconstruction and the ERD up to date."""
+    state, rule = named(plain)
+    refresh_stale(state, rule)
 
 
 @compiled
 def pick(plain: Plain, n: int) -> NDArray[np.int64]:
     """Make up to n pixels points, each the one of largest ERD, with their reconstruction as value."""
-    state, rule = _named(plain)
+    state, rule = named(plain)
     picked = np.empty(n, np.int64)
     for i in range(n):
+        refresh_stale(state, rule)
         pixel = highest(state.erd)
         if state.erd.heights[pixel] == -np.inf:
             return picked[:i]
         picked[i] = pixel
         state.taken[pixel] = True
         found = list_point(state.lists, pixel, state.found)
+        state.walked[0], state.walked[1] = pixel, found
         state.dissent[pixel] = state.spread[pixel] = 0
-        queued = _call(state.stale, state.queue, 0, pixel, _ERD)
-        _refresh(state, rule, _call_voters(state, queued, found, True, state.values[pixel]))
+        queued = call(state.stale, state.queue, state.queued[0], pixel, ERD_ONLY)
+        state.queued[0] = _call_voters(state, queued, found, pixel, True, state.values[pixel])
     return picked
 
 
 @compiled
-def _call(stale: NDArray[np.uint8], queue: NDArray[np.int32], queued: int, pixel: int, what: int) -> int:
-    """Queue a pixel for `_refresh`; return how many are queued."""
-    if stale[pixel] == 0:
-        queue[queued] = pixel
-        queued += 1
-    if stale[pixel] < what:
-        stale[pixel] = what
-    return queued
-
-
-@compiled
-def _call_voters(state: State, queued: int, n: int, is_new: bool, value: np.float32) -> int:
+def _call_voters(state: State, queued: int, n: int, point: int, is_new: bool, value: np.float32) -> int:
     """Queue the n pixels found, whose lists have changed or hold a point of another value now."""
     listed, values, dissent = state.lists.listed, state.values, state.dissent
+    offsets, columns = state.lists.offsets, state.lists.shape[1]
     stale, queue, found = state.stale, state.queue, state.found
+    py = point // columns
+    px = point - py * columns
     for i in range(n):
         pixel = found[i]
-        if not listed[pixel]:
-            # Where all points agree with a new one, the vote is the same and only the distances change.
-            agrees = is_new and dissent[pixel] == 0 and values[pixel] == value
-            queued = _call(stale, queue, queued, pixel, _ERD if agrees else _VOTE)
+        if listed[pixel]:
+            continue
+        if is_new and dissent[pixel] == 0 and values[pixel] == value:
+            # All points agree with the new one: the vote is the same and only the distances change.
+            what = ERD_ONLY
+        else:
+            what = VOTE
+            y = pixel // columns
+            dx, dy = px - (pixel - y * columns), py - y
+            for place in range(KRIGED, NEIGHBOURS):
+                if offsets[pixel, 0, place] == dx and offsets[pixel, 1, place] == dy:
+                    what = SPREAD
+        queued = call(stale, queue, queued, pixel, what)
     return queued
-
-
-@compiled
-def _set_value(
-    values: NDArray[np.float32],
-    shape: tuple[int, int],
-    stale: NDArray[np.uint8],
-    queue: NDArray[np.int32],
-    queued: int,
-    pixel: int,
-    value: np.float32,
-) -> int:
-    """Set the reconstruction of a pixel and queue those whose gradient this changes."""
-    if values[pixel] == value:
-        return queued
-    values[pixel] = value
-    rows, columns = shape
-    y = pixel // columns
-    x = pixel - y * columns
-    if x > 0:
-        queued = _call(stale, queue, queued, pixel - 1, _ERD)
-    if x + 1 < columns:
-        queued = _call(stale, queue, queued, pixel + 1, _ERD)
-    if y > 0:
-        queued = _call(stale, queue, queued, pixel - columns, _ERD)
-    if y + 1 < rows:
-        queued = _call(stale, queue, queued, pixel + columns, _ERD)
-    return queued
-
-
-@compiled
-def _refresh(state: State, rule: Rule, queued: int) -> None:
-    """Vote again and compute the ERD again where they are stale."""
-    lists, values, dissent, spread, erd, taken, stale, queue, _ = state
-    offsets, _, listed, points, shape = lists
-    heights, tile, row, _ = erd
-    coefficients, crowding_radius2, continuous, kriged = rule
-    n = min(points[0], NEIGHBOURS)
-    scratch, weighed = np.empty((NEIGHBOURS, 3), np.float64), kriging_scratch()
-    i = 0
-    while i < queued:
-        pixel = queue[i]
-        i += 1
-        if stale[pixel] == _VOTE and not listed[pixel]:
-            if n == 0:
-                value, against, deviation = np.float32(0), 0.0, 0.0
-            elif continuous:
-                value, against, deviation = mean_of_values(offsets, n, values, shape[1], pixel, scratch)
-            else:
-                value, against, deviation = vote_of_labels(offsets, n, values, shape[1], pixel, scratch)
-                if kriged and against > 0:
-                    m = min(n, KRIGED)
-                    for j in range(m):
-                        dx, dy = np.int64(offsets[pixel, 0, j]), np.int64(offsets[pixel, 1, j])
-                        weighed[DX, j], weighed[DY, j] = dx, dy
-                        weighed[LABELS, j] = values[pixel + dy * shape[1] + dx]
-                    label, share = kriged_label(weighed, m)
-                    # A dissent of 0 is kept for points that all agree, the farther ones too.
-                    value, against = np.float32(label), max(1 - share, 1e-6)
-            dissent[pixel], spread[pixel] = against, deviation
-            queued = _set_value(values, shape, stale, queue, queued, pixel, value)
-    features = np.empty(FEATURES, np.float64)
-    for i in range(queued):
-        pixel = queue[i]
-        stale[pixel] = 0
-        height = -np.inf
-        if not taken[pixel]:
-            height = 0.0
-            if n > 0:
-                features[0], features[1] = dissent[pixel], spread[pixel]
-                set_distances(offsets, n, pixel, crowding_radius2, features)
-                set_gradients(values, shape, pixel, continuous, features)
-                height = polynomial(coefficients, features)
-        put(heights, tile, row, shape[1], pixel, height)
 
 
 @compiled
 def farthest(plain: Plain, candidates: NDArray[np.int64]) -> int:
     """Return the first of those candidates farthest from all points that may be picked; -1: none may."""
-    state, _ = _named(plain)
+    state, _ = named(plain)
     best, most = -1, -1
     for pixel in candidates:
         dx, dy = int(state.lists.offsets[pixel, 0, 0]), int(state.lists.offsets[pixel, 1, 0])
@@ -253,7 +143,7 @@ def farthest(plain: Plain, candidates: NDArray[np.int64]) -> int:
 @compiled
 def features_of(plain: Plain, pixels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the features (n, 6) of pixels that are no points."""
-    state, rule = _named(plain)
+    state, rule = named(plain)
     offsets, _, _, points, shape = state.lists
     n = min(points[0], NEIGHBOURS)
     features = np.empty((len(pixels), FEATURES), np.float64)

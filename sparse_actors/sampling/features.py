@@ -87,6 +87,32 @@ def vote_of_labels(
     offsets: Offsets, n: int, values: NDArray[np.float32], columns: int, pixel: int, scratch: Scratch
 ) -> tuple[np.float32, float, float]:
     """Return the label that the nearest points elect for a pixel without one, its dissent and its spread."""
+    # Mostly there are no more than two labels.
+    first = second = values[pixel + int(offsets[pixel, 1, 0]) * columns + int(offsets[pixel, 0, 0])]
+    votes, against, others, are_two = 0.0, 0.0, 0.0, True
+    for j in range(n):
+        dx, dy = int(offsets[pixel, 0, j]), int(offsets[pixel, 1, j])
+        label, weight = values[pixel + dy * columns + dx], 1.0 / (dx * dx + dy * dy)
+        if label == first:
+            votes += weight
+        else:
+            are_two &= second == first or second == label
+            second = label
+            against += weight
+            others += 1.0
+    if are_two:
+        lead = against - votes
+        equal = abs(lead) <= EQUAL_VOTES * votes
+        if (equal and second < first) or (lead > 0 and not equal):
+            first, votes, against, others = second, against, votes, n - others
+        return first, against / (against + votes), np.sqrt(others / n)
+    return _vote_of_many_labels(offsets, n, values, columns, pixel, scratch)
+
+
+@compiled
+def _vote_of_many_labels(
+    offsets: Offsets, n: int, values: NDArray[np.float32], columns: int, pixel: int, scratch: Scratch
+) -> tuple[np.float32, float, float]:
     kinds = 0
     for j in range(n):
         dx, dy = int(offsets[pixel, 0, j]), int(offsets[pixel, 1, j])

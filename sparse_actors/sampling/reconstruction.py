@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from sparse_actors.contracts.classifier import FITS_NONE
 
 from .compiled import compiled
-from .kriging import DX, DY, KRIGED, LABELS, Scratch, kriged_label, kriging_scratch
+from .kriging import KRIGED, LANES, elect, kriging_lanes
 from .neighbours import NEIGHBOURS
 
 Method = Literal["weighted_mode", "diffusion", "radial"]
@@ -134,7 +134,7 @@ def elected(
         seen = np.stack([pixels[band] % columns, pixels[band] // columns], axis=1)
         distances, near = tree.query(seen, k=range(1, wanted + 1), workers=-1)
         if method == "radial":
-            by_points = _kriged(seen, points, labels, near, kriging_scratch())
+            by_points = _kriged(seen, points, labels, near)
         else:
             by_points = _voted(distances, labels, near)
         filled[band], share[band] = by_points
@@ -155,24 +155,32 @@ def evidence_terms(share: NDArray[np.float64], distance: NDArray[np.float64]) ->
 
 @compiled
 def _kriged(
-    seen: NDArray[np.int64],
-    points: NDArray[np.int64],
-    labels: NDArray[np.int32],
-    near: NDArray[np.int64],
-    scratch: Scratch,
+    seen: NDArray[np.int64], points: NDArray[np.int64], labels: NDArray[np.int32], near: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Return label and share of each pixel by kriging; a pixel that is a point keeps its label."""
     n = near.shape[1]
     elected, share = np.empty(len(seen), np.int32), np.ones(len(seen))
+    lanes, in_lane, used = kriging_lanes(), np.empty(LANES, np.int64), 0
+    dx, dy, phases, _, best, shares = lanes
     for i in range(len(seen)):
-        for j in range(n):
-            scratch[DX, j] = points[near[i, j], 0] - seen[i, 0]
-            scratch[DY, j] = points[near[i, j], 1] - seen[i, 1]
-            scratch[LABELS, j] = labels[near[i, j]]
         elected[i] = labels[near[i, 0]]
-        if scratch[DX, 0] != 0 or scratch[DY, 0] != 0:
-            label, share[i] = kriged_label(scratch, n)
-            elected[i] = np.int32(label)
+        agree = True
+        for j in range(1, n):
+            agree &= labels[near[i, j]] == elected[i]
+        at_point = points[near[i, 0], 0] == seen[i, 0] and points[near[i, 0], 1] == seen[i, 1]
+        if not (agree or at_point):
+            for j in range(n):
+                dx[j, used] = points[near[i, j], 0] - seen[i, 0]
+                dy[j, used] = points[near[i, j], 1] - seen[i, 1]
+                phases[j, used] = labels[near[i, j]]
+            in_lane[used] = i
+            used += 1
+        if used == LANES or i + 1 == len(seen):
+            elect(lanes, n, used)
+            for lane in range(used):
+                elected[in_lane[lane]] = np.int32(best[lane])
+                share[in_lane[lane]] = shares[lane]
+            used = 0
     return elected, share
 
 
