@@ -1,4 +1,4 @@
-"""Damaged input for everything that reads what others wrote: a short run of scripts/fuzz.py, and a long one."""
+"""Damaged input for whatever reads what others wrote: a short run of scripts/fuzz.py, and a long one."""
 
 from __future__ import annotations
 
