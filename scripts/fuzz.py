@@ -20,29 +20,22 @@ import random
 import sys
 import time
 import traceback
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 from fuzz_inputs import Target, damaged
-from fuzz_sockets import control, door, handshake
-from fuzz_targets import config, journal, keys, messages, sharksem
 from provenance import provenance, sentence
 
-TARGETS = {
-    "wire": messages,
-    "journal": journal,
-    "control": control,
-    "door": door,
-    "handshake": handshake,
-    "keys": keys,
-    "sharksem": sharksem,
-    "config": config,
-}
+NAMES = ("wire", "journal", "control", "door", "handshake", "keys", "sharksem", "config")
 HANG_S = 1.0
 """Of the processor: a machine may be busy otherwise."""
 MAX_GROWTH_BYTES = 200_000_000
+SEEDS = 200
+"""Valid inputs that atheris begins with."""
 WARM_UP = 1000
 """Executions after which memory is not expected to grow."""
 
@@ -98,20 +91,37 @@ def fuzz(target: Target, name: str, seed: int, executions: int, seconds: float, 
     return outcome
 
 
+def targets(is_guided: bool) -> dict[str, Callable[[], AbstractContextManager[Target]]]:
+    """Import what is fed, so that atheris sees what an input reaches in it."""
+    with ExitStack() as stack:
+        if is_guided:
+            import atheris
+
+            stack.enter_context(atheris.instrument_imports(include=["sparse_actors"]))
+        from fuzz_sockets import control, door, handshake
+        from fuzz_targets import config, journal, keys, messages, sharksem
+
+    made = (messages, journal, control, door, handshake, keys, sharksem, config)
+    return dict(zip(NAMES, made, strict=True))
+
+
 def guided(target: Target, arguments: list[str]) -> None:
     """Let atheris choose the inputs, by what they reach in the code; it ends the process."""
     import atheris
 
-    atheris.instrument_all()
-    atheris.Setup([sys.argv[0], *arguments], lambda data: target.take(data) and None)
-    atheris.Fuzz()
+    rng = random.Random(0)
+    with TemporaryDirectory() as corpus:
+        for number in range(SEEDS):
+            Path(corpus, str(number)).write_bytes(target.make(rng))
+        atheris.Setup([sys.argv[0], *arguments, corpus], lambda data: target.take(data) and None)
+        atheris.Fuzz()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("target", choices=[*TARGETS, "all"])
+    parser.add_argument("target", choices=[*NAMES, "all"])
     parser.add_argument("--executions", type=int, default=100_000, metavar="N", help="inputs for each target")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop a target after so long")
     parser.add_argument("--seed", type=int, default=0)
@@ -121,11 +131,12 @@ def main() -> int:
         "--atheris", action="store_true", help="guided by coverage; arguments after -- go to it"
     )
     known, rest = parser.parse_known_args()
-    names = list(TARGETS) if known.target == "all" else [known.target]
+    names = list(NAMES) if known.target == "all" else [known.target]
+    makers = targets(known.atheris)
     has_failed = False
     for name in names:
         with ExitStack() as stack:
-            target = stack.enter_context(TARGETS[name]())
+            target = stack.enter_context(makers[name]())
             if known.atheris:
                 guided(target, [one for one in rest if one != "--"])
             outcome = fuzz(target, name, known.seed, known.executions, known.seconds, known.keep)
