@@ -82,7 +82,6 @@ def _worker_pool(image: NDArray[Any]) -> Iterator[Ask]:
 
 
 def _answer_slot(name: str, shape: tuple[int, int], orders: Any, answers: Any) -> None:
-    # The parent gave this process its own tracker of resources: both know the same block.
     slot = shared_memory.SharedMemory(name)
     image: NDArray[Any] = np.ndarray(shape, np.uint16, slot.buf)
     while orders.recv():
@@ -96,7 +95,6 @@ def _shared_memory(image: NDArray[Any]) -> Iterator[Ask]:
     """Copy into one slot of shared memory, and say so through a pipe: the least that can be done."""
     context = multiprocessing.get_context("spawn")
     slot = shared_memory.SharedMemory(create=True, size=image.nbytes)
-    there: NDArray[Any] = np.ndarray(image.shape, image.dtype, slot.buf)
     orders_out, orders = context.Pipe(duplex=False)
     answers, answers_in = context.Pipe(duplex=False)
     process = context.Process(
@@ -105,7 +103,7 @@ def _shared_memory(image: NDArray[Any]) -> Iterator[Ask]:
     process.start()
 
     def ask() -> Answer:
-        there[:] = image
+        np.ndarray(image.shape, image.dtype, slot.buf)[:] = image
         orders.send(True)
         if not answers.poll(WAIT_S):
             raise RuntimeError("no answer")
@@ -120,7 +118,6 @@ def _shared_memory(image: NDArray[Any]) -> Iterator[Ask]:
         process.close()
         for end in (orders_out, orders, answers, answers_in):
             end.close()
-        del there
         slot.close()
         slot.unlink()
 
