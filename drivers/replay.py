@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from sparse_actors.contracts.microscope import Capabilities, Image, MicroscopeState, ScanLimits
 from sparse_actors.contracts.spectra import EnergyAxis
-from sparse_actors.errors import CapabilityError, MicroscopeError
+from sparse_actors.errors import CapabilityError
 from sparse_actors.geometry import PixelBox
 from sparse_actors.imaging import ScanTiming
 
-from .panorama_table import Patch, read_table
 from .pixel_noise import add_noise, key_of
+from .recorded.csv_table import read_table
+from .recorded.open_recording import open_recording
+from .recorded.recording import Patch, Places, Recording
 from .spectrum_image import SpectrumImage, read_spectrum_image
 from .virtual_spectrometer import VirtualSpectrometer
 
@@ -32,13 +34,23 @@ class ReplayMicroscope(VirtualSpectrometer):
     Stage mm = panorama px * pixel size, the field of view being centred on the stage position. The
     stage moves in whole recorded pixels. Each pixel of a scan is the recorded pixel under its
     centre (the right or lower one where the centre lies on a border): nothing is interpolated or
-    averaged. A grid whose pitch equals the recorded pixel returns the recorded values; on a
-    coarser grid the declared noise is added. The spectrum of a point is that of the recorded pixel;
-    for a shorter live time each of its photons is kept or not, by a hash of the pixel and of the
-    live time, so that the same order gives the same spectrum.
+    averaged. A grid whose pitch equals that of a record returns the recorded values; on a
+    coarser grid the declared noise is added. What was recorded on several grids, as a survey is, is
+    taken of the coarsest that is fine enough, and of the field of view that is nearest.
+    The spectrum of a point is that of the recorded pixel; for a shorter live time each of its photons
+    is kept or not, by a hash of the pixel and of the live time, so that the same order gives the same
+    spectrum.
 
     Parameters
     ----------
+    recording
+        What was recorded, in the place of directory and table: a tree of `export --to paper-tiff`,
+        TileConfiguration.txt, positions of MIST, a folder of TIFFs that say where the stage was, a
+        picture of HyperSpy or OME-Zarr; see `open_recording`.
+    image
+        Which picture of a recording that has several.
+    mirror_stage
+        "x", "y" or "xy": axes of the stage that grow against the image, in a folder of TIFFs.
     directory
         Folder of the images.
     table
@@ -46,7 +58,7 @@ class ReplayMicroscope(VirtualSpectrometer):
     file_pattern
         Name of an image made of its row and col, such as "r{row}_c{col:02d}.jpg"; empty: by the table.
     pixel_nm
-        Size of a recorded pixel; a spectrum image that states its own has that.
+        Size of a recorded pixel, the finest; files that state their own have that.
     noise_grey, noise_dwell_ns
         Standard deviation of the added noise at that dwell time, in grey values of 0-255; it
         falls with the square root of the dwell time.
@@ -68,7 +80,7 @@ class ReplayMicroscope(VirtualSpectrometer):
     Raises
     ------
     ValueError
-        The table cannot be read or lists an image that is not there.
+        The recording or the table cannot be read, or lists an image that is not there.
     """
 
     name: ClassVar[str] = "Replay of recorded images"
@@ -76,6 +88,9 @@ class ReplayMicroscope(VirtualSpectrometer):
     def __init__(
         self,
         *,
+        recording: str = "",
+        image: str = "",
+        mirror_stage: Literal["", "x", "y", "xy"] = "",
         directory: str = "",
         table: str = "layout.csv",
         file_pattern: str = "",
@@ -95,8 +110,10 @@ class ReplayMicroscope(VirtualSpectrometer):
     ) -> None:
         if not (pixel_nm > 0 and noise_grey >= 0 and noise_dwell_ns > 0):
             raise ValueError("pixel_nm and noise_dwell_ns must be above 0, noise_grey not below 0")
-        if bool(directory) == bool(spectrum_image):
-            raise ValueError("give either directory or spectrum_image")
+        if sum(map(bool, (recording, directory, spectrum_image))) != 1:
+            raise ValueError("give one of recording, directory and spectrum_image")
+        if mirror_stage not in ("", "x", "y", "xy"):
+            raise ValueError(f"mirror_stage = {mirror_stage!r}: expected x, y, xy or nothing")
         if spectrum_image and not recorded_live_time_s > 0:
             raise ValueError("recorded_live_time_s must be given, above 0, with spectrum_image")
         self._recording: SpectrumImage | None = None
@@ -104,14 +121,21 @@ class ReplayMicroscope(VirtualSpectrometer):
             self._recording = read_spectrum_image(Path(spectrum_image))
             pixel_nm = self._recording.pixel_nm or pixel_nm
             rows, columns = self._recording.shape
-            self._patches: tuple[Patch, ...] = (Patch(0, 0, columns, rows, Path(spectrum_image)),)
+            scanned = self._recording.image
+            patch = Patch(0, 0, columns, rows, Path(spectrum_image), lambda: _as_type(scanned, pixel_type))
+            found = Recording((patch,))
+        elif recording:
+            found = open_recording(Path(recording), pixel_nm=pixel_nm, image=image, mirror_stage=mirror_stage)
+            pixel_nm = found.pixel_nm or pixel_nm
         else:
-            self._patches = read_table(Path(directory), table, file_pattern)
+            found = Recording(read_table(Path(directory), table, file_pattern))
+        self._patches = found.patches
+        self._places = Places(found.patches)
         self._recorded_live_time_s = recorded_live_time_s
         self._is_spectrum_repeated = is_spectrum_repeated
         self._pixel_mm = pixel_nm * 1e-6
         first = self._patches[0]
-        x_px, y_px = first.left + first.width // 2, first.top + first.height // 2
+        x_px, y_px = first.field_centre or (first.left + first.width // 2, first.top + first.height // 2)
         super().__init__(
             initial=MicroscopeState(
                 x_mm=x_px * self._pixel_mm,
@@ -166,12 +190,13 @@ class ReplayMicroscope(VirtualSpectrometer):
         rows = self._recorded(np.arange(box.top, box.bottom), 1, window_px)
         image = np.zeros((box.height, box.width), dtype=self._limits.pixel_type)
         is_recorded = np.zeros(image.shape, dtype=np.bool_)
-        for patch in self._patches:
+        for patch in self._under(columns, rows, window_px):
             c = slice(*np.searchsorted(columns, (patch.left, patch.left + patch.width)))
             r = slice(*np.searchsorted(rows, (patch.top, patch.top + patch.height)))
             if c.start < c.stop and r.start < r.stop:
                 pixels = self._decoded(patch)
-                image[r, c] = pixels[np.ix_(rows[r] - patch.top, columns[c] - patch.left)]
+                under = (rows[r] - patch.top) // patch.pitch, (columns[c] - patch.left) // patch.pitch
+                image[r, c] = pixels[np.ix_(*under)]
                 is_recorded[r, c] = True
         if not is_recorded.all():
             row, column = np.argwhere(~is_recorded)[0]
@@ -184,11 +209,11 @@ class ReplayMicroscope(VirtualSpectrometer):
         rows = self._recorded(points_px[:, 1], 1, window_px)
         values = np.zeros(len(points_px), dtype=self._limits.pixel_type)
         is_recorded = np.zeros(len(points_px), dtype=np.bool_)
-        for patch in self._patches:
+        for patch in self._under(columns, rows, window_px):
             x, y = columns - patch.left, rows - patch.top
             inside = (x >= 0) & (x < patch.width) & (y >= 0) & (y < patch.height)
             if inside.any():
-                values[inside] = self._decoded(patch)[y[inside], x[inside]]
+                values[inside] = self._decoded(patch)[y[inside] // patch.pitch, x[inside] // patch.pitch]
                 is_recorded |= inside
         if not is_recorded.all():
             missing = int(np.argmin(is_recorded))
@@ -263,22 +288,23 @@ class ReplayMicroscope(VirtualSpectrometer):
 
     # -- images -----------------------------------------------------------------------------
 
-    def _decode(self, patch: Patch) -> Image:
-        if self._recording is not None:
-            return _as_type(self._recording.image, self._limits.pixel_type)
-        import cv2  # slow to import, and a check of the configuration does without
+    def _under(
+        self, columns: NDArray[np.int64], rows: NDArray[np.int64], window_px: tuple[int, int]
+    ) -> list[Patch]:
+        """Return the patches for a scan, the best last."""
+        state = self.get_state()
+        centre = round(state.x_mm / self._pixel_mm), round(state.y_mm / self._pixel_mm)
+        return self._places.of(columns, rows, self._pitch(window_px), centre)
 
-        try:
-            # Not cv2.imread: on Windows it opens no file whose name is not ASCII.
-            coded = np.frombuffer(patch.file.read_bytes(), dtype=np.uint8)
-        except OSError as error:
-            raise MicroscopeError(f"{patch.file} cannot be read: {error}") from error
-        image = cv2.imdecode(coded, cv2.IMREAD_ANYDEPTH)
-        expected = ((patch.height, patch.width), self._limits.pixel_type)
-        found = (image.shape, str(image.dtype)) if image is not None else "no image"
+    def _decode(self, patch: Patch) -> Image:
+        image = patch.read()
+        expected, found = (
+            (shape, str(dtype))
+            for shape, dtype in ((patch.shape, self._limits.pixel_type), (image.shape, image.dtype))
+        )
         if found != expected:
-            raise CapabilityError(f"{patch.file} holds {found}, the table and pixel_type say {expected}")
-        return np.asarray(image)
+            raise CapabilityError(f"{patch.file} holds {found}, its place and pixel_type say {expected}")
+        return image
 
     def _not_recorded(self, x_px: int, y_px: int) -> CapabilityError:
         x_mm, y_mm = x_px * self._pixel_mm, y_px * self._pixel_mm

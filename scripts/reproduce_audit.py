@@ -1,17 +1,17 @@
-"""Whether the interval of the audit holds the true recall, and what the audit costs."""
+"""Whether the interval of the audit holds the true recall, its limit is just, and what the audit costs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from audit_limit_runs import LIMIT_TILES, SimulatedTile, limit_line, limit_rows
 
-from sparse_actors.evaluation.audit import AuditedTile, AuditEstimate, estimate
 from sparse_actors.geometry import PixelBox, full_frame
 from sparse_actors.imaging import ScanTiming
 from sparse_actors.planning.audit import covered_by, draw_windows, exposed_for, is_missed
+from sparse_actors.planning.audit_estimate import AuditedTile, AuditEstimate, estimate
 
 RUNS, QUICK_RUNS = 1000, 25
 FIELD_PX, WINDOW_PX, MARGIN_PX = 3072, 128, 16
@@ -49,20 +49,48 @@ windows = 4                   # in each tile
 size_px = [128, 128]          # of a window, analysis pixels
 margin_px = 16                # scanned around it
 options = {{ threshold = 55 }}  # of the detector on images at analysis quality; left out: detect.options
+least_recall_pct = 95         # the run pauses when fewer are found; left out: it does not
 ```
 
 The windows of a tile are drawn, by `run.seed`, once all else of it is planned, and scanned before the stage
 moves on. They are regions like any other, recorded and counted in dose and time, with `audit` as their
 source; a run that is taken up has the same windows. `check` says what they cost.
 
+After each tile workers look at its regions and windows with the detector, at analysis quality, while the
+beam goes on. What they see stands in the result, region by region (`regions/sites_seen`: 0 is an artefact),
+and the share that was found so far, with its interval, in the line that `run`, `watch` and `status` show,
+in the closing report, in the table `audit` of `run.nxs`, and as `AuditUpdated` in the journal and at the
+taps. Tiles that were skipped do not count.
+
     sparse-actors audit RUN [--json]
 
-judges regions and windows of all finished tiles with the detector, while the run goes on or later, and prints
-the share that was found, with its interval. Tiles that were skipped do not count.
+judges all finished tiles once more from their images, at any time.
+
+## The limit
+
+With `least_recall_pct` the run pauses as soon as it is certain, with 95 % confidence, that less than this
+was found: `[hooks]` says who is told. `resume` lets it go on, and the evidence begins anew:
+it is paused again only if the tiles since then show it too. To scan the rest with other options of the
+detector, `stop` it, change the file and go on with `run --resume`; tiles that are finished are left as they
+are.
+
+The interval that is shown holds if it is looked at once, as at the end of a run. Whoever looks after every
+tile and stops at the worst stops too often. The limit therefore goes by another bound (`recall_at_most`),
+which holds at all looks together: a betting supermartingale (Waudby-Smith and Ramdas, J. R. Stat. Soc. B
+86, 2024, 1; Howard et al., Ann. Statist. 49, 2021, 1055) that needs no assumption on how sites cluster or
+tiles differ; `planning/audit_sequence.py` has the proof in short.
+
+{limit_runs} runs each of {limit_tiles} tiles, looked at after every tile. "Wrong": runs in which the bound
+was below the true recall of the tiles so far at any look, 5 % may be. "Interval wrong": the same for the
+upper end of an interval of 90 %, which leaves out 5 % there.
+
+| sites | recall | windows | limit | wrong | interval wrong | paused | after tiles, median |
+|---|---|---|---|---|---|---|---|
+{limits}
 
 ## The estimate
 
-    from sparse_actors.evaluation.audit import AuditedTile, estimate
+    from sparse_actors.planning.audit_estimate import AuditedTile, estimate
     audited = estimate(AuditedTile(found=38, windows=574, missed=(0, 0, 1, 0)) for tile in tiles)
     print(audited.recall, audited.low, audited.high)
 
@@ -101,12 +129,6 @@ looks at the share f of the area and sees no missed site, at most 3.0/f are miss
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Tile:
-    audited: AuditedTile
-    sites: int
-
-
 def rows(quick: bool, seed: int) -> Iterator[Row]:
     """Yield for each case how often the interval held, all cases together, and what windows cost."""
     runs = QUICK_RUNS if quick else RUNS
@@ -116,6 +138,7 @@ def rows(quick: bool, seed: int) -> Iterator[Row]:
         held.append(row["held"])
         yield row
     yield {"what": "coverage of all cases", "runs": runs * len(CASES), "held": float(np.mean(held))}
+    yield from limit_rows(runs, seed, simulated_tile, (FIELD_PX / WINDOW_PX) ** 2)
     for windows in (3, 6, 12, 30):
         yield _cost(windows)
 
@@ -126,7 +149,7 @@ def _covered(
     estimates: list[AuditEstimate] = []
     true_recalls, true_missed = [], []
     for _ in range(runs):
-        made = [_tile(random, sites, recall, windows) for _ in range(tiles)]
+        made = [simulated_tile(random, sites, recall, windows) for _ in range(tiles)]
         found, total = sum(tile.audited.found for tile in made), sum(tile.sites for tile in made)
         estimates.append(estimate(tile.audited for tile in made))
         true_recalls.append(found / total if total else 1.0)
@@ -158,7 +181,7 @@ _SITES_SHAPE, _MISSED_SHAPE, _ALIKE = 4.0, 6.0, 0.3
 _FALSE = 1 / 3
 
 
-def _tile(random: np.random.Generator, sites: float, recall: float, windows: int) -> _Tile:
+def simulated_tile(random: np.random.Generator, sites: float, recall: float, windows: int) -> SimulatedTile:
     """Simulate a tile on a grid of `COARSE` analysis pixels: its sites, its regions and its audit."""
     side = FIELD_PX // COARSE
     parents = random.poisson(random.gamma(_SITES_SHAPE, sites / _CHILDREN / _SITES_SHAPE))
@@ -182,7 +205,7 @@ def _tile(random: np.random.Generator, sites: float, recall: float, windows: int
     np.add.at(count, (y, x), 1)
     seen = tuple(int(count[window.slices].sum()) for window in drawn)
     found = int(len(xy) - missed.sum())
-    return _Tile(AuditedTile(found=found, windows=of, missed=seen), len(xy))
+    return SimulatedTile(AuditedTile(found=found, windows=of, missed=seen), len(xy))
 
 
 def _cost(windows: int) -> Row:
@@ -215,7 +238,11 @@ def documents(found: list[Row], made_by: str) -> dict[str, str]:
     table = [coverage.format(**row) for row in found if row["what"] == "coverage"]
     whole = next(row for row in found if row["what"] == "coverage of all cases")
     table.append(f"| all | | | | | {whole['held']:.1%} | | | | |")
+    limits = [row for row in found if row["what"] == "limit"]
     text = TEXT.format(
+        limit_runs=limits[0]["runs"],
+        limit_tiles=LIMIT_TILES,
+        limits="\n".join(limit_line(row) for row in limits),
         runs=next(row["runs"] for row in found if row["what"] == "coverage"),
         children=_CHILDREN,
         spread=round(_SPREAD * COARSE),

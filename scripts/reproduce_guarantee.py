@@ -33,6 +33,13 @@ Choice = Callable[[Tiles], float | None]
 
 TEXT = """# A recall that is promised
 
+    sparse-actors promise PAIRS --recall 0.99 --confidence 0.95 --into config.toml
+
+tries thresholds on the tiles that `pairs` scanned both ways, writes the strictest that can be promised
+into the configuration and says what that rests on; or refuses, and says how many sites and tiles are
+missing. Found is what the detection rate counts (eq. 4). `--grid KEY=VALUES` has another option of the
+detector chosen. In Python:
+
     from sparse_actors.evaluation.guarantee import promise
     print(promise(scores, recall=0.99, confidence=0.95))
 

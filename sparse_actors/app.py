@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -25,9 +23,10 @@ from sparse_actors.errors import ControlError
 from sparse_actors.hooks import CLOSE_S, Hooks
 from sparse_actors.instrument_times import read_times, write_times
 from sparse_actors.lease import leased
-from sparse_actors.messages import Message, RunFinished, RunStarted, Scan, StopRun, WorkerJoined, WorkerLost
+from sparse_actors.messages import Message, RunFinished, RunStarted, StopRun, WorkerJoined, WorkerLost
 from sparse_actors.network.pool_contract import Pool
 from sparse_actors.network.taps import Taps
+from sparse_actors.page.process import page_process
 from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.planning.merging import compile_merging
 from sparse_actors.planning.pairs_plan import PairsPlan
@@ -36,9 +35,10 @@ from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.recording.flight import FlightRecorder, Session
 from sparse_actors.recording.journal import Journal, read_journal
 from sparse_actors.recording.nexus import finalize
+from sparse_actors.recording.room import GuardedStore, check_room
 from sparse_actors.recording.run_folder import RunFolder
 from sparse_actors.recording.spectra import SpectraStore
-from sparse_actors.recording.store import RunStore
+from sparse_actors.report.at_end import report_problems
 from sparse_actors.run_control import RunControl
 from sparse_actors.run_log import RunLog
 from sparse_actors.run_pool import pool_of
@@ -186,6 +186,8 @@ def run_survey(
             reason = "it was finished before and is left as it is"
             finished = RunResult("completed", reason, "", folder.path, note=session.note)
             return _with_result(finished, folder, signals)
+        shown = (str(folder.path.absolute()),)
+        telling.enter_context(page_process(config.page.listen, shown, folder.path / "page.log", say))
         clock = Clock()
         stack.callback(clock.close)
         log = telling.enter_context(RunLog.opened(folder.log, config.run.name))
@@ -227,7 +229,7 @@ def run_survey(
 
 
 def _with_result(result: RunResult, folder: RunFolder, signals: StopSignals) -> RunResult:
-    """Write the result file and say what is wrong with it."""
+    """Write the result file and the report, and say what is wrong with them."""
     try:
         problems = finalize(folder.path, signals.check)
     except KeyboardInterrupt:
@@ -238,7 +240,8 @@ def _with_result(result: RunResult, folder: RunFolder, signals: StopSignals) -> 
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         problems = (f"the result file was not written ({cause}); resume to try again",)
-    return replace(result, problems=(*result.problems, *problems))
+    problems = (*result.problems, *problems)
+    return replace(result, problems=(*problems, *report_problems(folder.path, signals.check, problems)))
 
 
 class _Survey:
@@ -272,7 +275,7 @@ class _Survey:
         metadata = folder.path / "metadata"
         metadata.mkdir(exist_ok=True)
         min_free_bytes = int(config.limits.min_free_disk_gb * 1e9)
-        store = _GuardedStore(folder.path, min_free_bytes)
+        store = GuardedStore(folder.path, min_free_bytes)
         eds = config.eds
         map_plan = None if eds is None else eds.plan(config.run.seed, config.limits.scan_attempts)
         self._map_plan = map_plan
@@ -281,6 +284,7 @@ class _Survey:
             self._pool = pool_of(
                 config,
                 detects=bool(plan.tiles),
+                inspects=plan.inspects,
                 files=files,
                 publish=bus.publish,
                 now=clock.now,
@@ -291,7 +295,7 @@ class _Survey:
 
         def spectra() -> SpectraStore:
             # The recorder tells it what the journal holds, each time it is built.
-            return SpectraStore(folder.path, lambda: _check_room(folder.path, min_free_bytes))
+            return SpectraStore(folder.path, lambda: check_room(folder.path, min_free_bytes))
 
         self._flight = flight = FlightRecorder(folder.flight, lambda: read_journal(folder.journal))
         self._known_times = known_times
@@ -378,12 +382,12 @@ class _Survey:
         )
 
     def _open_taps(self) -> None:
-        table, journal = self._config.taps, self._folder.journal
-        if table.listen:
+        journal, (listen, images_listen) = self._folder.journal, self._config.tap_endpoints
+        if listen:
             taps = Taps(
-                listen=table.listen,
-                images_listen=table.images_listen,
-                images=table.images,
+                listen=listen,
+                images_listen=images_listen,
+                images=self._config.taps.images,
                 token=os.environ.get("SPARSE_ACTORS_TAP_TOKEN", ""),
                 history=lambda: read_journal(journal),
                 journaled=KEPT,
@@ -443,30 +447,6 @@ class _Survey:
         why = "the driver does not return" if is_hanging else self._ending.restored()
         self._ending.over()
         return [*problems, f"THE MICROSCOPE WAS NOT RESET: {why}"] if why else problems
-
-
-class _GuardedStore(RunStore):
-    """Refuses new images when the disk is nearly full, while there is room to end in order."""
-
-    def __init__(self, folder: Path, min_free_bytes: int) -> None:
-        super().__init__(folder)
-        self._folder = folder
-        self._min_free_bytes = min_free_bytes
-
-    def reserve(self, slab: str, scans: tuple[Scan, ...], pixel_type: str) -> None:
-        """Reserve as RunStore does, if the disk keeps `limits.min_free_disk_gb` free."""
-        _check_room(self._folder, self._min_free_bytes)
-        super().reserve(slab, scans, pixel_type)
-
-
-def _check_room(folder: Path, min_free_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < min_free_bytes:
-        raise OSError(
-            errno.ENOSPC,
-            f"only {free / 1e9:.1f} GB free, limits.min_free_disk_gb = {min_free_bytes / 1e9:g}",
-            str(folder),
-        )
 
 
 def _keep_times(

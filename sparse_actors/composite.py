@@ -1,9 +1,10 @@
-"""The driver `composite`: stage and optics from one driver, scans from another."""
+"""The driver `composite`: stage and optics from one driver, scans from another, spectra from a third."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,14 +14,21 @@ from numpy.typing import NDArray
 
 from . import plugins
 from .contracts.microscope import Capabilities, Image, Microscope, MicroscopeState, ScanLimits
+from .contracts.spectra import EnergyAxis, Spectra
+from .contracts.spectrum_source import SpectrumSource
 from .errors import ConfigError, MicroscopeError
 from .geometry import PixelBox
+from .parked_spectra import ParkedSpectra
 
-PARTS = ("stage", "scan")
+PARTS: dict[str, plugins.Kind] = {
+    "stage": "microscope",
+    "scan": "microscope",
+    "spectra": "spectrum source",
+}
 
 
 class CompositeMicroscope(Microscope):
-    """One instrument out of two drivers.
+    """One instrument out of two drivers, or three.
 
     Parameters
     ----------
@@ -28,6 +36,8 @@ class CompositeMicroscope(Microscope):
         Table with `driver` and `options`, as in [microscope]: it has the stage, the optics and the beam.
     scan
         Likewise: it moves the beam and reads the signal.
+    spectra
+        Likewise, a spectrum source: it counts X-rays while `scan` parks the beam.
 
     Raises
     ------
@@ -37,53 +47,65 @@ class CompositeMicroscope(Microscope):
 
     name: ClassVar[str] = "Composite microscope"
 
-    def __init__(self, *, stage: dict[str, Any], scan: dict[str, Any]) -> None:
-        problems = self.problems({"stage": stage, "scan": scan})
+    def __init__(
+        self, *, stage: dict[str, Any], scan: dict[str, Any], spectra: dict[str, Any] | None = None
+    ) -> None:
+        problems = self.problems({"stage": stage, "scan": scan, "spectra": spectra})
         if problems:
             raise ConfigError(*problems)
-        self._stage, self._scan = (_built(part) for part in (stage, scan))
+        self._stage: Microscope = _built("microscope", stage)
+        self._scan: Microscope = _built("microscope", scan)
+        self._source: SpectrumSource | None = None
+        if spectra is not None:
+            self._source = _built("spectrum source", spectra)
+            self._spectra = ParkedSpectra(self._scan, self._source)
         # The record must name the instruments, not this class.
-        vars(self)["name"] = f"{self._stage.name}, scanned by {self._scan.name}"
+        counted = f", spectra by {self._source.name}" if self._source else ""
+        vars(self)["name"] = f"{self._stage.name}, scanned by {self._scan.name}{counted}"
 
     @staticmethod
     def parts(options: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Yield driver and options of each part."""
-        for name in PARTS:
-            part = options[name]
-            yield part["driver"], part.get("options", {})
+        """Yield driver and options of each part that is a microscope."""
+        for name, kind in PARTS.items():
+            if kind == "microscope":
+                yield options[name]["driver"], options[name].get("options", {})
 
     @classmethod
     def problems(cls, options: Mapping[str, Any]) -> list[str]:
         """Return what is wrong with the parts, with their full keys."""
         found = []
-        for name in PARTS:
+        for name, kind in PARTS.items():
             part, key = options.get(name), f"microscope.options.{name}"
             if part is None:
-                continue  # reported as a missing option
+                continue  # left out, or reported as a missing option
             if not isinstance(part, Mapping) or not {"driver"} <= set(part) <= {"driver", "options"}:
                 found.append(f"{key} = {part!r}: expected a table with driver and, perhaps, options")
                 continue
-            of_part = plugins.check("microscope", str(part["driver"]), part.get("options", {}))
-            found += [problem.replace("microscope", key, 1) for problem in of_part]
+            of_part = plugins.check(kind, str(part["driver"]), part.get("options", {}))
+            above = "microscope" if kind == "microscope" else key  # what their keys begin with
+            found += [problem.replace(above, key, 1) for problem in of_part]
         return found
 
     # -- connection -------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Connect both; neither stays connected where one fails."""
+        """Connect all; none stays connected where one fails."""
         try:
             self._stage.connect()
             self._scan.connect()
+            if self._source is not None:
+                self._source.connect()
         except BaseException:
             self.disconnect()
             raise
 
     def disconnect(self) -> None:
-        """Disconnect both."""
-        try:
-            self._scan.disconnect()
-        finally:
-            self._stage.disconnect()
+        """Disconnect all."""
+        with ExitStack() as stack:
+            stack.callback(self._stage.disconnect)
+            stack.callback(self._scan.disconnect)
+            if self._source is not None:
+                stack.callback(self._source.disconnect)
 
     def get_state(self) -> MicroscopeState:
         """Return stage and optics."""
@@ -127,7 +149,7 @@ class CompositeMicroscope(Microscope):
             brightness_contrast=stage.brightness_contrast,
             view_field=stage.view_field,
             scan_rotation=stage.scan_rotation,
-            spectra=False,
+            spectra=self._source is not None and scan.park_beam,
         )
 
     # -- stage and optics -------------------------------------------------------------------
@@ -168,8 +190,14 @@ class CompositeMicroscope(Microscope):
 
     @property
     def limits(self) -> ScanLimits:
-        """Limits of the scan generator."""
-        return self._scan.limits
+        """Limits of the scan generator, and of the spectrum source."""
+        if self._source is None:
+            return self._scan.limits
+        return replace(
+            self._scan.limits,
+            spectrum_overhead_s=self._source.overhead_s,
+            live_time_max_s=self._source.live_time_range_s[1],
+        )
 
     def actual_dwell_ns(self, dwell_ns: float) -> float:
         """Return the dwell time that the scan generator uses."""
@@ -199,11 +227,28 @@ class CompositeMicroscope(Microscope):
         """Hold the beam on one pixel of the grid."""
         self._scan.park_beam(x_px, y_px, window_px)
 
+    def energy_axis(self) -> EnergyAxis:
+        """Return the energy axis of the spectrum source."""
+        return self._with_source().energy_axis()
+
+    def acquire_spectra(
+        self, points_px: NDArray[np.int64], live_time_s: NDArray[np.float64], window_px: tuple[int, int]
+    ) -> Spectra:
+        """Park the beam on one point after the other, and count there."""
+        self._with_source()
+        return self._spectra.acquire(points_px, live_time_s, window_px)
+
+    def _with_source(self) -> SpectrumSource:
+        if self._source is None or not self._scan.capabilities.park_beam:
+            raise self._cannot("spectra")
+        return self._source
+
     def abort(self) -> None:
-        """End the scan in flight."""
+        """End the scan or the spectra in flight."""
+        if self._source is not None:
+            self._spectra.abort()
         self._scan.abort()
 
 
-def _built(part: Mapping[str, Any]) -> Microscope:
-    microscope: Microscope = plugins.build("microscope", part["driver"], part.get("options", {}))
-    return microscope
+def _built(kind: plugins.Kind, part: Mapping[str, Any]) -> Any:
+    return plugins.build(kind, part["driver"], part.get("options", {}))

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from .config_rules import checked, known_keys
+from .config_sharing import HooksTable, PageTable, Table, TapsTable, WorkersTable
 from .config_sources import find, gather, leaves, read
 from .errors import ConfigError
 from .geometry import Panorama, TileOrder
@@ -30,17 +31,6 @@ PointMm = tuple[StageMm, StageMm]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 WorkingDistanceMm = Annotated[float, Field(gt=0, le=1000)]
-
-
-class Table(BaseModel):
-    """Base of all tables: frozen, no unknown keys, no conversion of types.
-
-    The text under each key is what the report of a mistake and the schema for editors show.
-    """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
 
 class RunTable(Table):
@@ -193,10 +183,17 @@ class AuditTable(Table):
     """scanned around each window, so that what lies at its edge is seen whole"""
     options: dict[str, Any] | None = None
     """what the detector takes on images at analysis quality; left out: detect.options"""
+    least_recall_pct: float | None = Field(default=None, gt=0, lt=100)
+    """the run pauses once fewer percent of the sites are found, with 95 % confidence; left out: never"""
 
     def plan(self) -> AuditPlan:
         """In domain terms."""
-        return AuditPlan(windows=self.windows, window_px=self.size_px, margin_px=self.margin_px)
+        return AuditPlan(
+            windows=self.windows,
+            window_px=self.size_px,
+            margin_px=self.margin_px,
+            least_recall=None if self.least_recall_pct is None else self.least_recall_pct / 100,
+        )
 
 
 class PairsTable(Table):
@@ -279,30 +276,6 @@ def _sampler(path: Path) -> ErdModel:
         raise ConfigError(f"eds.sampler = {str(path)!r}: {error}") from None
 
 
-class WorkersTable(Table):
-    """The processes that detect."""
-
-    local: int = Field(default=0, ge=0, le=1024)
-    """detector processes on this computer; 0 is one for every spare core"""
-    listen: str = Field(default="", pattern=r"^(tcp://[^\s:/]+:[0-9]{1,5})?$")
-    """where workers of other computers join, tcp://ADDRESS:PORT; empty: local workers only"""
-    tags: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")], ...] = ()
-    """what this computer has for its own workers, such as ["gpu"]"""
-    pool: str = Field(default="", pattern=r"^(dask://[^\s/]+:[0-9]{1,5})?$")
-    """detect on a Dask cluster instead: dask://HOST:PORT of its scheduler; empty: workers of our own"""
-
-
-class TapsTable(Table):
-    """What other programs see of the run while it goes on, see docs/taps.md."""
-
-    listen: str = Field(default="", pattern=r"^(tcp://[^\s]+:([0-9]{1,5}|\*))?$")
-    """where taps knock, such as tcp://127.0.0.1:7742; facts go to the next port; empty: no taps"""
-    images_listen: str = Field(default="", pattern=r"^(tcp://[^\s]+:([0-9]{1,5}|\*))?$")
-    """where images, spectra and maps go, such as tcp://127.0.0.1:7744; empty: they are not shown"""
-    images: Literal["preview", "full"] = "preview"
-    """images reduced to at most 768 pixels on a side, or as they are"""
-
-
 class LimitsTable(Table):
     """Bounds that keep a run safe."""
 
@@ -314,30 +287,6 @@ class LimitsTable(Table):
     """electrons per nm^2 that no pixel gets more of, all scans together; left out, there is no limit"""
     min_free_disk_gb: float = Field(default=5.0, ge=0, le=1e6)
     """gigabytes that must stay free on the disk of the run"""
-
-
-class HooksTable(Table):
-    """Whom to tell when something happens; `${NAME}` in an address is an environment variable."""
-
-    on: tuple[Literal["started", "paused", "failed", "finished"], ...] = (
-        "started",
-        "paused",
-        "failed",
-        "finished",
-    )
-    """what is told; finished: completed or stopped"""
-    command: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """program with its arguments, which gets one JSON object on its standard input; empty: none"""
-    webhook: str = Field(default="", pattern=r"^(https?://\S+)?$")
-    """address to which one JSON object is posted; empty: none"""
-    mail_to: tuple[Annotated[str, Field(pattern=r"^[^\s@]+@[^\s@]+$")], ...] = ()
-    """addresses that get a mail; empty: none"""
-    mail_from: str = Field(default="", pattern=r"^([^\s@]+@[^\s@]+)?$")
-    """sender of the mails"""
-    mail_server: str = Field(default="", pattern=r"^(smtps?://\S+)?$")
-    """smtp://USER:${PASSWORD}@HOST:PORT; smtps:// is encrypted from the start, smtp:// if the server can"""
-    timeout_s: float = Field(default=10.0, gt=0, le=300)
-    """seconds that a command, a webhook or a mail may take"""
 
 
 class Config(Table):
@@ -355,6 +304,7 @@ class Config(Table):
     audit: AuditTable | None = None
     workers: WorkersTable = WorkersTable()
     taps: TapsTable = TapsTable()
+    page: PageTable = PageTable()
     limits: LimitsTable = LimitsTable()
     hooks: HooksTable = HooksTable()
 
@@ -369,6 +319,12 @@ class Config(Table):
         return self.model_copy(update={"run": run, "pairs": self.pairs or PairsTable(), **left_out})
 
     @property
+    def tap_endpoints(self) -> tuple[str, str]:
+        """Where taps listen, and for images; a page listens to the maps, so that it has them opened."""
+        otherwise = "tcp://127.0.0.1:*" if self.page.listen else ""
+        return self.taps.listen or otherwise, self.taps.images_listen or otherwise
+
+    @property
     def fast(self) -> Imaging:
         """The parameters of the fast scan, theta_fast."""
         return self.scan.fast.imaging()
@@ -377,6 +333,12 @@ class Config(Table):
     def analysis(self) -> Imaging:
         """The parameters of the rescans, theta_analysis."""
         return self.scan.analysis.imaging()
+
+    @property
+    def inspector_options(self) -> dict[str, Any]:
+        """What the detector takes on images at analysis quality."""
+        given = None if self.audit is None else self.audit.options
+        return self.detect.options if given is None else given
 
     @property
     def scale(self) -> int:

@@ -23,6 +23,7 @@ from .geometry import partition_boxes
 from .imaging import dose_e_per_nm2
 from .network.endpoints import listen_problem, pool_problem, tap_problem
 from .network.keys import Keys, keys_folder
+from .page.access import parse_listen
 from .toml_text import Key
 
 if TYPE_CHECKING:
@@ -341,6 +342,14 @@ def _live_time(config: Config) -> Iterator[str]:
             )
 
 
+def _page(config: Config) -> Iterator[str]:
+    if config.page.listen:
+        try:
+            parse_listen(config.page.listen)
+        except ConfigError as error:
+            yield str(error)
+
+
 def _map_grid(config: Config) -> Iterator[str]:
     if config.eds is not None:
         (width, height), (columns, rows) = config.scan.analysis.size_px, config.eds.grid_px
@@ -371,6 +380,7 @@ RULES: dict[Callable[[Config], Iterator[str]], tuple[Key, ...]] = {
     ),
     _pairs: (("pairs",), _ANALYSIS, _CORNERS),
     _listen: (("workers",), ("taps",)),
+    _page: (("page",),),
     _driver: (plugins.NAME_KEY["microscope"], plugins.OPTIONS_KEY["microscope"]),
     _detector: (plugins.NAME_KEY["detector"], plugins.OPTIONS_KEY["detector"]),
     _audit: (("audit",), ("eds", "where"), plugins.NAME_KEY["detector"], _ANALYSIS),

@@ -13,6 +13,7 @@ from sparse_actors.actors.detector_actor import DetectorActor
 from sparse_actors.actors.pair_planner import PairPlanner
 from sparse_actors.actors.partition_scheduler import PartitionScheduler
 from sparse_actors.actors.phase_namer import ElementsOf, PhaseNamer
+from sparse_actors.actors.region_inspector import RegionInspector
 from sparse_actors.actors.region_planner import RegionPlanner
 from sparse_actors.actors.slads_sampler import SladsSampler
 from sparse_actors.actors.time_keeper import TimeKeeper
@@ -60,6 +61,10 @@ def deciders(config: Config, plan: SurveyPlan, known_times: Mapping[str, Any] | 
         found += [
             Decider("planner", RegionPlanner.accepts, lambda history: RegionPlanner(plan, history)),
             Decider("detector", DetectorActor.accepts, lambda history: DetectorActor(plan, history)),
+        ]
+    if plan.inspects:
+        found += [
+            Decider("inspector", RegionInspector.accepts, lambda history: RegionInspector(plan, history))
         ]
     if eds is not None:
         map_plan = eds.plan(config.run.seed, config.limits.scan_attempts)

@@ -51,6 +51,10 @@ class JournalError(SparseActorsError):
     """The journal or a slab contradicts itself; nothing is changed on disk."""
 
 
+class ExportError(SparseActorsError):
+    """A run cannot be written in that format, or to that place."""
+
+
 class PluginError(SparseActorsError):
     """No such driver or detector, or it could not be loaded."""
 

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 import structlog
 
-from .config import HooksTable
+from .config_sharing import HooksTable
 from .messages import Message, RunPaused, RunStarted
 from .own_group import own_group
 

@@ -17,6 +17,16 @@ from .contracts.detector import Pois
 from .contracts.microscope import Capabilities, MicroscopeState
 from .geometry import PartitionId, PixelBox, TileIndex
 from .imaging import ScanTiming
+from .inspection_messages import AuditUpdated as AuditUpdated
+from .inspection_messages import InspectionFailed as InspectionFailed
+from .inspection_messages import InspectionLost as InspectionLost
+from .inspection_messages import InspectionReturned as InspectionReturned
+from .inspection_messages import InspectRegion as InspectRegion
+from .inspection_messages import InspectTile as InspectTile
+from .inspection_messages import RegionInspected as RegionInspected
+from .inspection_messages import RegionReloaded as RegionReloaded
+from .inspection_messages import ReloadRegion as ReloadRegion
+from .inspection_messages import TileInspected as TileInspected
 from .map_messages import ClassificationLost as ClassificationLost
 from .map_messages import ClassificationReturned as ClassificationReturned
 from .map_messages import ClassifySpectra as ClassifySpectra

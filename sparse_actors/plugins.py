@@ -1,9 +1,8 @@
 """Finding drivers, detectors and classifiers by name: the only way they come into the program.
 
-A plugin is named by its entry point (group `sparse_actors.microscopes`, `sparse_actors.detectors`
-or `sparse_actors.classifiers`) or as "module:Class"; a microscope also by the address of the process that
-hosts it. Its options are the keyword arguments of the
-class; their names and types are checked before anything is built.
+A plugin is named by its entry point (groups in `GROUPS`) or as "module:Class"; a microscope also by the
+address of the process that hosts it. Its options are the keyword arguments of the class; their names and
+types are checked before anything is built.
 """
 
 from __future__ import annotations
@@ -22,25 +21,29 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from .config_report import describe
 from .contracts.microscope import Microscope
+from .contracts.spectrum_source import SpectrumSource
 from .errors import ConfigError, PluginError, SparseActorsError
 from .toml_text import Key, dotted, toml_value
 
-Kind = Literal["microscope", "detector", "classifier"]
+Kind = Literal["microscope", "detector", "classifier", "spectrum source"]
 
 GROUPS: dict[Kind, str] = {
     "microscope": "sparse_actors.microscopes",
     "detector": "sparse_actors.detectors",
     "classifier": "sparse_actors.classifiers",
+    "spectrum source": "sparse_actors.spectrum_sources",
 }
 NAME_KEY: dict[Kind, Key] = {
     "microscope": ("microscope", "driver"),
     "detector": ("detect", "detector"),
     "classifier": ("eds", "classifier"),
+    "spectrum source": ("microscope", "options", "spectra", "driver"),
 }
 OPTIONS_KEY: dict[Kind, Key] = {
     "microscope": ("microscope", "options"),
     "detector": ("detect", "options"),
     "classifier": ("eds", "options"),
+    "spectrum source": ("microscope", "options", "spectra", "options"),
 }
 
 
@@ -100,6 +103,10 @@ def load(kind: Kind, name: str) -> type[Any]:
         raise PluginError(f"the {kind} {name!r} is not a class but {type(found).__name__}; {_choice(kind)}")
     if kind == "microscope" and not issubclass(found, Microscope):
         raise PluginError(f"the microscope {name!r} is no subclass of {Microscope.__module__}.Microscope")
+    if kind == "spectrum source" and not issubclass(found, SpectrumSource):
+        raise PluginError(
+            f"the spectrum source {name!r} is no subclass of {SpectrumSource.__module__}.SpectrumSource"
+        )
     if kind == "detector" and not callable(getattr(found, "detect", None)):
         raise PluginError(f"the detector {name!r} needs a method detect(image, scale)")
     if kind == "classifier" and not callable(getattr(found, "classify", None)):
@@ -194,7 +201,9 @@ def _checked(plugin: type[Any], kind: Kind, options: Mapping[str, Any]) -> dict[
         errors = error.errors(include_url=False)
         for one in errors:
             one["loc"] = (*table, *one["loc"])
-        data: dict[str, Any] = {table[0]: {table[1]: options}}
+        data: Any = options
+        for part in reversed(table):
+            data = {part: data}
         known = {(*table, p.name): "" for p in named}
         raise ConfigError(*describe(errors, data, known)[0].values()) from None
     given = {p.name: getattr(valid, f"option_{i}") for i, p in enumerate(named) if p.name in options}

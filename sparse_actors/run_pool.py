@@ -21,6 +21,7 @@ def pool_of(
     config: Config,
     *,
     detects: bool,
+    inspects: bool,
     files: Mapping[str, str],
     publish: Callable[[Message], None],
     now: Callable[[], float],
@@ -32,6 +33,8 @@ def pool_of(
     ----------
     detects
         Whether there is anything to detect; a run of maps of whole fields has nothing.
+    inspects
+        Whether the detector looks at rescanned regions too.
     files
         SHA-256 of the files that the classifier's options name.
     publish, now
@@ -48,6 +51,8 @@ def pool_of(
     welcome = welcome_of(
         detector=config.detect.detector if detects else "",
         options=config.detect.options if detects else {},
+        inspector=config.detect.detector if inspects else "",
+        inspector_options=config.inspector_options,
         classifier="" if eds is None else eds.classifier,
         classifier_options={} if eds is None else eds.options,
         classifier_files=files,

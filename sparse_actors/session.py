@@ -130,7 +130,7 @@ def _resumed(
         lost=tuple(lost),
         files=files_before or files,
         note="\n".join(notes),
-        is_finished=nothing_left and state.to_restore is None,
+        is_finished=nothing_left and state.to_restore is None and not state.uninspected,
     )
 
 

@@ -77,10 +77,13 @@ class WorkerWelcome(Message):
     classifier_options: dict[str, Any] = field(default_factory=dict)
     classifier_files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the files that these options name, as the run was begun with."""
+    inspector: str = ""
+    """Which detector looks at rescanned regions; empty for none."""
+    inspector_options: dict[str, Any] = field(default_factory=dict)
     session: str = ""
     """Made anew by every daemon: what a worker did for another one is of no use to it."""
     code: dict[str, str] = field(default_factory=dict)
-    """Hash of each file that the detector and the classifier consist of."""
+    """Hash of each file that the detectors and the classifier consist of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What holds for every test: nothing is left behind."""
+"""What holds for every test: nothing is left behind, and no test is timed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+from sparse_actors.testing.microscope_contract import MicroscopeContract
 
 
 def pytest_configure() -> None:
@@ -16,11 +19,20 @@ def pytest_configure() -> None:
 
     A shell in the background lets its children ignore the one, nohup the other.
     """
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     hangup = getattr(signal, "SIGHUP", None)
     if hangup is not None and signal.getsignal(hangup) is signal.SIG_IGN:
         signal.signal(hangup, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let `pytest -m contract` choose the contract suite of every driver."""
+    for item in items:
+        if issubclass(getattr(item, "cls", None) or object, MicroscopeContract):
+            item.add_marker("contract")
 
 
 def _children() -> set[int]:

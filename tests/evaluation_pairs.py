@@ -49,9 +49,11 @@ def config_text(folder: Path, time_scale: float = 0.0) -> str:
     return CONFIG.format(time_scale=time_scale, log=log, state=state)
 
 
-def recorded_pairs(folder: Path) -> Path:
-    """Acquire the pairs in this process and return their folder."""
-    text = config_text(folder)
+def recorded_pairs(folder: Path, tiles: int = 5) -> Path:
+    """Acquire pairs of so many tiles in this process and return their folder."""
+    text = config_text(folder).replace("tiles = 5", f"tiles = {tiles}")
+    if tiles > 9:
+        text = text.replace("[0.06, 0.0], [0.0, 0.06]", "[0.1, 0.0], [0.0, 0.1]")
     config = parse_config(text).for_pairs()
     result = run_survey(config, given=text, out=folder / "pairs")
     assert (result.outcome, result.problems) == ("completed", ()), result

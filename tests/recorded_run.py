@@ -43,10 +43,15 @@ driver = "simulated"
 corners_mm = [[1.0, 2.0], [1.12, 2.0], [1.0, 2.09]]
 tile_fov_um = 64.0
 overlap_pct = 10.0
+partitions = 2
 [scan.fast]
 size_px = [32, 24]
+dwell_ns = 300.0
 [scan.analysis]
 size_px = [64, 48]
+dwell_ns = 3200.0
+[regions]
+size_px = [16, 12]
 """
 """120 x 90 um in tiles of 64 x 48 um: 2 x 2 tiles with 1 um pixels on the analysis grid."""
 

@@ -11,6 +11,7 @@ from sparse_actors.actors.detector_actor import DetectorActor
 from sparse_actors.actors.microscope_actor import Instrument, MicroscopeActor
 from sparse_actors.actors.partition_scheduler import PartitionScheduler
 from sparse_actors.actors.recorder import Recorder
+from sparse_actors.actors.region_inspector import RegionInspector
 from sparse_actors.actors.region_planner import RegionPlanner
 from sparse_actors.actors.time_keeper import TimeKeeper
 from sparse_actors.contracts.detector import Pois
@@ -24,6 +25,8 @@ from sparse_actors.messages import (
     DetectImage,
     DetectionReturned,
     Effect,
+    InspectionReturned,
+    InspectRegion,
     Message,
     RunFinished,
     RunStarted,
@@ -156,14 +159,26 @@ class MemoryDisk:
 class ModelPool:
     """Finds one point in the middle of every image, after a while."""
 
-    accepts: tuple[type[Message], ...] = (DetectImage,)
+    accepts: tuple[type[Message], ...] = (DetectImage, InspectRegion)
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
 
-    def handle(self, message: DetectImage | DetectionReturned) -> Iterator[Effect]:
-        if isinstance(message, DetectionReturned):
+    def handle(
+        self, message: DetectImage | InspectRegion | DetectionReturned | InspectionReturned
+    ) -> Iterator[Effect]:
+        if isinstance(message, DetectionReturned | InspectionReturned):
             yield message
+            return
+        if isinstance(message, InspectRegion):
+            seen = InspectionReturned(
+                scan_id=message.scan_id,
+                attempt=message.attempt,
+                pois=self.inspect(message.image),
+                worker="model",
+                elapsed_s=DETECTION_S,
+            )
+            yield After(DETECTION_S, seen)
             return
         done = DetectionReturned(
             partition=message.partition,
@@ -178,6 +193,11 @@ class ModelPool:
     def find(self, image: Any, scale: int) -> Pois:
         rows, columns = image.shape
         return Pois.at([(columns * scale / 2, rows * scale / 2), (3, 3)])
+
+    def inspect(self, image: Any) -> Pois:
+        """Every pixel of a few grey levels is a site."""
+        y, x = np.nonzero(image < 4)
+        return Pois.at(np.stack([x + 0.5, y + 0.5], axis=1))
 
 
 def survey(columns: int = 2, **changes: Any) -> SurveyPlan:
@@ -239,6 +259,10 @@ class Story:
             lambda: TimeKeeper(LearntTimes(plan.timing), tuple(disk.journal)),
         )
         bus.attach("planner", RegionPlanner.accepts, lambda: RegionPlanner(plan, tuple(disk.journal)))
+        if plan.inspects:
+            bus.attach(
+                "inspector", RegionInspector.accepts, lambda: RegionInspector(plan, tuple(disk.journal))
+            )
         bus.attach(
             "scheduler", PartitionScheduler.accepts, lambda: PartitionScheduler(plan, tuple(disk.journal))
         )

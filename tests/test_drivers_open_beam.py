@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sparse_actors.drivers.open_beam import OpenBeamMicroscope, commands
 from sparse_actors.drivers.open_beam.fake_server import FakeServer, stripes
+from sparse_actors.drivers.simulated.spectrum_source import SimulatedSpectrumSource
 
 from sparse_actors import plugins
 from sparse_actors.config import MicroscopeTable
@@ -40,18 +41,28 @@ class OnASimulatedStage(MicroscopeContract):
             state = json.loads(state_file.read_text())["state"]
             return stripes(x + round(state["x_mm"] * 1e5), y + round(state["y_mm"] * 1e5))
 
-        with FakeServer(specimen, time_scale=100) as server:
-            simulated = {"time_scale": 0.0, "state_file": str(state_file)}
+        with FakeServer(specimen, time_scale=100) as self.server:
+            scan = {"port": self.server.port, "pixel_type": self.pixel_type}
             options = {
-                "stage": {"driver": "simulated", "options": simulated},
-                "scan": {
-                    "driver": "open_beam",
-                    "options": {"port": server.port, "pixel_type": self.pixel_type},
+                "stage": {
+                    "driver": "simulated",
+                    "options": {"time_scale": 0.0, "state_file": str(state_file)},
                 },
+                "scan": {"driver": "open_beam", "options": scan},
+                "spectra": {"driver": "simulated", "options": {"time_scale": 100.0}},
             }
             microscope = plugins.build("microscope", "composite", options)
+            assert microscope.name.endswith("spectra by Simulated spectrometer")
             yield microscope
             microscope.disconnect()
+
+    def exposed_spots(self, microscope: Microscope) -> list[tuple[int, int]]:
+        """Of the scan generator: it knows nothing of spectra, and rests the beam where it was told."""
+        width, height = self.window_px
+        points = np.array([(x, y) for y in range(height) for x in range(width)])
+        codes = commands.codes_of(points, self.window_px).tolist()
+        pixel_at = {tuple(code): tuple(point) for code, point in zip(codes, points.tolist(), strict=True)}
+        return [pixel_at[code] for code in self.server.seen.codes]
 
 
 @pytest.mark.long
@@ -236,6 +247,31 @@ def test_each_part_is_leased(tmp_path: Path) -> None:
         pass
     with leased(MicroscopeTable.model_validate(stage), "another", environ):
         pass
+
+
+def test_spectra_need_a_source_and_one_that_counts_right() -> None:
+    parts = {"stage": {"driver": "simulated"}, "scan": {"driver": "simulated"}}
+    with pytest.raises(CapabilityError, match="has no spectra"):
+        plugins.build("microscope", "composite", parts).energy_axis()
+    problems = plugins.check("microscope", "composite", parts | {"spectra": {"driver": "simulatd"}})
+    assert problems[0].startswith("microscope.options.spectra.driver = ")
+    options = {"phse": 1}
+    problems = plugins.check(
+        "microscope", "composite", parts | {"spectra": {"driver": "simulated", "options": options}}
+    )
+    assert problems[0].startswith("microscope.options.spectra.options.phse")
+    wrong = {"driver": "test_drivers_open_beam:ShortSpectra"}
+    microscope = plugins.build("microscope", "composite", parts | {"spectra": wrong})
+    microscope.connect()
+    microscope.prepare()
+    with pytest.raises(MicroscopeError, match=r"returned a spectrum \(3,\), expected \(2048,\)"):
+        microscope.acquire_spectra(np.zeros((1, 2), dtype=np.int64), np.array([0.1]), (8, 8))
+    microscope.disconnect()
+
+
+class ShortSpectra(SimulatedSpectrumSource):
+    def count(self, live_time_s: float) -> tuple[NDArray[np.uint32], float]:
+        return np.zeros(3, dtype=np.uint32), live_time_s
 
 
 def test_what_fails_in_one_part_does_not_keep_the_other_from_being_restored(server: FakeServer) -> None:

@@ -151,7 +151,7 @@ def test_point_that_was_not_recorded_is_refused_with_its_place(recording: Path) 
 
 
 def test_without_a_spectrum_image_there_is_no_capability(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="either directory or spectrum_image"):
+    with pytest.raises(ValueError, match="one of recording, directory and spectrum_image"):
         ReplayMicroscope()
     with pytest.raises(ValueError, match="recorded_live_time_s"):
         ReplayMicroscope(spectrum_image=str(tmp_path / "map.npz"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import kills
 import numpy as np
 import pytest
@@ -162,9 +163,32 @@ def test_a_survey_is_audited_from_the_command_line(tmp_path: Path) -> None:
     assert told["seen"] > 0
     assert 0 < told["low"] < told["recall"] < told["high"] < 1
     assert 0 < told["beam_share"] < 1
+    _is_told_while_it_goes_on(record, told, result)
     said = invoke("audit", out).stderr
     assert f"recall {told['recall']:.1%}" in said
     assert "80 windows" in said
+
+
+def _is_told_while_it_goes_on(record: RunRecord, told: dict[str, Any], result: Result) -> None:
+    """By workers, from the same images as by `audit` afterwards: in the record, the result and the report."""
+    first, last = record.audits.values()
+    assert first.tiles == 1
+    names = {"tiles": "tiles", "found": "all_found", "missed": "all_missed", "low": "recall_low"}
+    for name, live in {**names, "recall": "recall", "high": "recall_high"}.items():
+        assert getattr(last, live) == pytest.approx(told[name])
+    figures = json.loads(result.stdout)["figures"]["audit"]
+    assert (figures["tiles"], figures["recall"]) == (2, last.recall)
+    assert "recall by the audit" in result.stderr
+    assert f"{last.recall:.1%}" in result.stderr
+    with h5py.File(record.folder.nexus) as file:
+        audit, regions = file["entry/audit"], file["entry/regions"]
+        assert list(audit["missed_seen"]) == [sum(first.missed), sum(last.missed)]
+        assert audit["recall_so_far"][-1] == last.recall
+        is_window = regions["source"].asstr()[:] == AUDIT
+        seen = regions["sites_seen"][:]
+        assert (seen >= 0).all()
+        assert seen[~is_window].sum() >= told["found"]
+        assert seen[is_window].sum() >= told["seen"]
 
 
 def test_a_survey_that_was_not_audited_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from aiosmtpd.controller import Controller
 from structlog.testing import capture_logs
 
 from sparse_actors.app import run_survey
-from sparse_actors.config import HooksTable, parse_config
+from sparse_actors.config import parse_config
+from sparse_actors.config_sharing import HooksTable
 from sparse_actors.errors import ConfigError
 from sparse_actors.hooks import Hooks
 

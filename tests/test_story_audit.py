@@ -114,7 +114,7 @@ def _exposed(story: Story) -> list[tuple[float, Scan]]:
     return [(t, m.scan) for t, m in story.bus.published if isinstance(m, ScanArea)]
 
 
-@pytest.mark.parametrize("number", MOMENTS[::7])
+@pytest.mark.parametrize("number", MOMENTS[::17])
 def test_a_run_that_was_killed_has_the_same_windows_and_repeats_nothing(number: int) -> None:
     story = OrderStory(survey(audit=PLAN))
 
@@ -132,7 +132,7 @@ def test_a_run_that_was_killed_has_the_same_windows_and_repeats_nothing(number: 
 
 
 @pytest.mark.parametrize("fault", ["lost", "crash"])
-@pytest.mark.parametrize("number", MOMENTS[::11])
+@pytest.mark.parametrize("number", MOMENTS[::23])
 def test_a_message_lost_or_an_actor_rebuilt_costs_no_window(number: int, fault: Fault) -> None:
     def once(delivery: Delivery) -> Fault | None:
         return fault if delivery.number == number else None

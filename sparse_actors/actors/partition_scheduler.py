@@ -10,12 +10,12 @@ from typing import ClassVar, Literal
 from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.messages import (
     ActorFailed,
+    AuditUpdated,
     ConfirmRecorded,
     ContinueRun,
     DetectionReturned,
     Effect,
     FieldMapped,
-    MapTheField,
     Message,
     MicroscopeFailed,
     MicroscopeIdle,
@@ -24,7 +24,6 @@ from sparse_actors.messages import (
     Overdue,
     PartitionScanned,
     PauseRun,
-    PlanRegions,
     ProposeRegions,
     Recorded,
     RecordingFailed,
@@ -40,16 +39,18 @@ from sparse_actors.messages import (
     StopRun,
     StorageReserved,
     TileFinished,
+    TileInspected,
     TileReached,
     TileSkipped,
     TimingLearned,
 )
 from sparse_actors.planning.detection_watch import DetectionWatch
 from sparse_actors.planning.exposures import Exposures
+from sparse_actors.planning.inspection_watch import InspectionWatch
 from sparse_actors.planning.map_queue import MapQueue
 from sparse_actors.planning.reservations import Reservations
 from sparse_actors.planning.run_ending import Cause, Outcome, RunEnding, what_is_missing
-from sparse_actors.planning.run_orders import RunOrder, RunOrders
+from sparse_actors.planning.run_orders import RunOrder, RunOrders, plan_order
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
 from sparse_actors.planning.unanswered import ANSWER_S, MakeOrder, Unanswered
@@ -101,6 +102,8 @@ class PartitionScheduler:
         TimingLearned,
         SpectraRecorded,
         FieldMapped,
+        TileInspected,
+        AuditUpdated,
         ActorFailed,
     )
 
@@ -117,6 +120,7 @@ class PartitionScheduler:
         self._ending = RunEnding()
         self._unanswered = Unanswered(plan.scan_attempts)
         self._reservations = Reservations(plan, self._state, self._unanswered)
+        self._inspections = InspectionWatch(self._state, self._unanswered, plan.scan_attempts)
         self._is_prepared = False
         self._is_restored = False
         self._tile: TileIndex | None = None  # to be surveyed
@@ -185,7 +189,9 @@ class PartitionScheduler:
                 yield from self._finish_tile(partition.tile)
             case ActorFailed():
                 yield from self._actor_failed(message)
-            case SpectraRecorded():
+            case TileInspected(tile=tile):
+                self._inspections.answered(tile)
+            case SpectraRecorded() | AuditUpdated():
                 pass  # folded
             case FieldMapped():
                 self._field_mapped(message)
@@ -206,6 +212,7 @@ class PartitionScheduler:
         if isinstance(answer, TileSkipped):
             for part in self._state.parts(answer.tile):
                 self._unanswered.answered(f"detect {part}", f"plan {part}")
+            self._inspections.answered(answer.tile)
             self._exposures.release_all(answer.tile)
             yield from self._finish_tile(answer.tile)
 
@@ -302,6 +309,9 @@ class PartitionScheduler:
     # -- orders -----------------------------------------------------------------------------
 
     def _go_on(self) -> Iterator[Effect]:
+        if self._ending.fact is None and (pause := self._orders.due()) is not None:
+            yield from self._take_order(pause)
+        yield from self._inspections.go_on()
         missed = -1
         while missed != len(self._state.missed):  # a scan that is refused gives way to the next
             missed = len(self._state.missed)
@@ -373,18 +383,10 @@ class PartitionScheduler:
         if field.id.tile != self._at:
             yield from self._move_to(field.id.tile)
             return
-        within_s, scanned = self._maps.time_for_s(field), self._exposures.on_field(field)
         self._phase = "mapping"
-        yield from self._command(
-            f"map {field.id}",
-            lambda attempt: MapTheField(
-                field=field,
-                attempt=attempt,
-                within_s=within_s,
-                scanned_e_per_nm2=scanned,
-                is_paused=self._orders.pause is not None,
-            ),
-        )
+        scanned = self._exposures.on_field(field)
+        order = self._maps.order(field, scanned, lambda: self._orders.pause is not None)
+        yield from self._command(f"map {field.id}", order)
 
     def _field_mapped(self, mapped: FieldMapped) -> None:
         self._unanswered.answered(f"map {mapped.field.id}")
@@ -410,11 +412,7 @@ class PartitionScheduler:
                 yield from self._await_detection(scan.id.partition, order_now=True)
 
     def _plan_proposed(self, proposed: RegionsProposed) -> Iterator[Effect]:
-        part, boxes, source = proposed.partition, proposed.boxes, proposed.source
-        yield from self._unanswered.wait(
-            f"plan {part}",
-            lambda attempt: PlanRegions(partition=part, boxes=boxes, source=source, attempt=attempt),
-        )
+        yield from self._unanswered.wait(f"plan {proposed.partition}", partial(plan_order, proposed))
 
     def _expose(self, scan: Scan) -> Iterator[Effect]:
         obstacle = self._exposures.obstacle(scan)
@@ -444,6 +442,8 @@ class PartitionScheduler:
         """Decide how the run ends."""
         if (what := self._unanswered.command or "").startswith("map"):
             self._unanswered.answered(what)  # the sampler hears of the end by itself
+        if outcome != "completed":
+            self._inspections.stop()
         self._ending.decide(outcome, reason, cause)
 
     def _wind_up(self) -> Iterator[Effect]:

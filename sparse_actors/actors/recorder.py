@@ -11,12 +11,15 @@ from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.errors import JournalError
 from sparse_actors.messages import (
     ActorFailed,
+    AuditUpdated,
     ConfirmRecorded,
     ConfirmSpectra,
     DetectionFailed,
     FieldId,
     FieldMapped,
     ImagesLost,
+    InspectionFailed,
+    InspectionLost,
     Message,
     MessageDropped,
     MessageRefused,
@@ -32,10 +35,13 @@ from sparse_actors.messages import (
     PoisFound,
     Recorded,
     RecordingFailed,
+    RegionInspected,
+    RegionReloaded,
     RegionScanned,
     RegionsPlanned,
     RegionsProposed,
     ReloadPartition,
+    ReloadRegion,
     ReloadSpectra,
     ReserveStorage,
     ResultCameLate,
@@ -53,6 +59,7 @@ from sparse_actors.messages import (
     SpotsSpared,
     StorageReserved,
     TileFinished,
+    TileInspected,
     TileReached,
     TileSkipped,
     TimingLearned,
@@ -86,6 +93,10 @@ JOURNALED = (
     RunContinued,
     TileSkipped,
     RegionsProposed,
+    RegionInspected,
+    InspectionFailed,
+    TileInspected,
+    AuditUpdated,
     OrderRefused,
     ActorFailed,
     MessageDropped,
@@ -162,6 +173,7 @@ class Recorder:
         RegionScanned,
         ConfirmRecorded,
         ReloadPartition,
+        ReloadRegion,
         SpectraMeasured,
         ConfirmSpectra,
         ReloadSpectra,
@@ -208,6 +220,8 @@ class Recorder:
             case ReloadPartition():
                 for scan in message.scans:
                     yield self._reload(message, scan)
+            case ReloadRegion():
+                yield self._reload_region(message)
             case SpectraMeasured():
                 yield self._record_spectra(message)
             case ConfirmSpectra(field=field, batch=batch):
@@ -268,6 +282,21 @@ class Recorder:
         except (OSError, JournalError) as error:
             return RecordingFailed(scan_id=scan_id, reason=_described(error), is_disk_error=True)
         return PartitionReloaded(partition=order.partition, scan=scan, attempt=order.attempt, image=image)
+
+    def _reload_region(self, order: ReloadRegion) -> Message:
+        """Read a region to be inspected; one that cannot be read is not worth the run."""
+        recorded = self._recorded.get(order.scan_id)
+        if recorded is None:
+            reason = "it is not recorded"
+        else:
+            scan = self._slabs[order.scan_id][1]
+            try:
+                image = self._store.read(recorded.slab, scan, recorded.crc32)
+            except (OSError, JournalError) as error:
+                reason = _described(error)
+            else:
+                return RegionReloaded(scan=scan, attempt=order.attempt, image=image)
+        return InspectionLost(scan_id=order.scan_id, attempt=order.attempt, reason=reason, worker="")
 
     def _record_spectra(self, measured: SpectraMeasured) -> Message:
         key = measured.field, measured.batch

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from .evaluation_commands import codesign, pairs, sweep, train_detector
+from .evaluation_commands import codesign, pairs, promise, sweep, train_detector
 from .keys_commands import keys_app
+from .page_command import page
 from .queue_commands import COMMANDS
-from .recorded_commands import redetect, repair, replay
+from .recorded_commands import export, redetect, repair, replay, report
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
 from .spectra_commands import learn, train_app
 
@@ -284,10 +285,14 @@ def show(
 app.command()(pairs)
 app.command()(sweep)
 app.command()(codesign)
+app.command()(promise)
 app.command()(learn)
+app.command()(export)
 app.command()(repair)
 app.command()(replay)
 app.command()(redetect)
+app.command()(report)
+app.command()(page)
 app.add_typer(train_app, name="train")
 train_app.command("detector")(train_detector)
 app.add_typer(keys_app, name="keys")

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from sparse_actors.messages import Message
 
+from .audit_display import audit_line, audit_rows
 from .map_display import map_line, map_rows
 from .map_progress import MapFigures
 from .progress import Figures, Progress
@@ -112,6 +113,8 @@ def one_line(figures: Figures) -> str:
     parts.append(f"idle {figures.idle_share:.1%}")
     if figures.saved_share is not None:
         parts.append(f"saved {figures.saved_share:.0%}")
+    if figures.audit is not None:
+        parts.append(audit_line(figures.audit))
     if figures.scans_missed:
         parts.append(f"missing {figures.scans_missed}")
     if figures.eta_s is not None:
@@ -138,7 +141,8 @@ def summary(figures: Figures, outcome: str, reason: str, folder: Path) -> Table:
     table.add_column()
     if figures.tiles_total:
         _add_survey_rows(table, figures)
-    for name, text in map_rows(maps) if maps else ():
+    told = audit_rows(figures.audit) if figures.audit else ()
+    for name, text in (*told, *(map_rows(maps) if maps else ())):
         table.add_row(Text(name), Text(text))
     if figures.tiles_total:
         table.add_row("time scanning", duration(figures.scan_s))
@@ -153,6 +157,7 @@ def summary(figures: Figures, outcome: str, reason: str, folder: Path) -> Table:
     if maps is not None and maps.saved_share is not None:
         table.add_row("time saved" + " by maps" * bool(figures.tiles_total), _saved_by_maps(maps))
     table.add_row("result", Text(str(folder / "run.nxs"), overflow="fold"))
+    table.add_row("report", Text(str(folder / "report.html"), overflow="fold"))
     return table
 
 

@@ -1,7 +1,7 @@
-"""The commands that choose an operating point: `pairs` and `sweep`."""
+"""The commands that choose an operating point, from `pairs` to `promise`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -167,6 +167,75 @@ def train_detector(
         from .train_detector import detector_trained
 
         found = detector_trained(folder, out, fast, reference or (), seed, force)
+        if as_json:
+            print_json(data, **found)
+
+
+def promise(
+    folder: Annotated[
+        Path, typer.Argument(metavar="PAIRS", exists=True, file_okay=False, help="Folder of pairs.")
+    ],
+    recall: Annotated[float, typer.Option(help="Share of the sites to be found, at least.")] = 0.99,
+    confidence: Annotated[float, typer.Option(help="With which probability that holds.")] = 0.95,
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=VALUES",
+            help="What is chosen, e.g. detect.options.threshold=45:95:1; by default thresholds around the "
+            "configured one.",
+        ),
+    ] = None,
+    looser: Annotated[
+        Literal["higher", "lower"] | None,
+        typer.Option(metavar="higher|lower", help="Where more is found; known of threshold and min_score."),
+    ] = None,
+    lost_together: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Sites that one tile may miss; by default by their number."),
+    ] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="What a site is, e.g. threshold=55; as configured."),
+    ] = None,
+    fast: Annotated[
+        str | None,
+        typer.Option(metavar="WxH@NS", help="Which fast setting, where the pairs have several."),
+    ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Configuration to judge and change; by default one is written to PAIRS.",
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Local processes; 0: one for every core.")] = 0,
+    engine: Annotated[
+        str, typer.Option(metavar="local|dask://HOST:PORT", help="Where to compute.")
+    ] = "local",
+    as_json: Json = False,
+) -> None:
+    """Choose the strictest value of which it is proven, not only seen, that enough of the sites are found.
+
+    Where the pairs are too few for that it says how many sites are missing, and nothing is written.
+    """
+    with reported(as_json) as data:
+        from .promise import PromiseOptions, promise_shown
+
+        options = PromiseOptions(
+            recall=recall,
+            confidence=confidence,
+            grid=grid,
+            looser=looser,
+            lost_together=lost_together,
+            reference=reference or (),
+            fast=fast,
+            into=into,
+            engine=engine,
+            jobs=jobs,
+        )
+        found = promise_shown(folder, options)
         if as_json:
             print_json(data, **found)
 

@@ -259,6 +259,10 @@ class MapProgress:
             moves=moves,
         )
 
+    def field_of(self, field_id: FieldId) -> MapField | None:
+        """Return where a field lies; None until the survey that finds the regions is finished."""
+        return next((one for one in self._known_fields() or () if one.id == field_id), None)
+
     # -- what is left -------------------------------------------------------------------------
 
     def _known_fields(self) -> tuple[MapField, ...] | None:

@@ -16,6 +16,7 @@ from sparse_actors.config import Config, load_config
 from sparse_actors.config_sources import find, read
 from sparse_actors.errors import ConfigError
 from sparse_actors.evaluation.pair_files import collect
+from sparse_actors.evaluation.pairs import Pairs
 from sparse_actors.imaging import Imaging, ScanTiming, dose_e_per_nm2
 from sparse_actors.instrument_times import read_times, times_folder
 from sparse_actors.messages import Message, Recorded, TileFinished
@@ -224,3 +225,16 @@ def pairs_from_files(
 def as_json(predicted: PairsCost) -> dict[str, Any]:
     """Return the prediction by name."""
     return asdict(predicted)
+
+
+def setting_of(pairs: Pairs, fast: str | None) -> Imaging:
+    """Return the fast setting asked for, or the only one there is."""
+    there = ", ".join(f"{s.size_px[0]}x{s.size_px[1]}@{s.dwell_ns:g}" for s in pairs.settings)
+    if fast is None:
+        if len(pairs.settings) > 1:
+            raise ConfigError(f"--fast is missing: the pairs have {there}")
+        return pairs.settings[0]
+    setting = fast_setting(fast)
+    if setting not in pairs.settings:
+        raise ConfigError(f"--fast {fast}: the pairs have no such images; they have {there}")
+    return setting

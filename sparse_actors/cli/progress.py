@@ -11,6 +11,7 @@ from typing import Any
 from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.imaging import Imaging, ScanTiming
 from sparse_actors.messages import (
+    AuditUpdated,
     DetectionFailed,
     FieldId,
     ImagesLost,
@@ -37,6 +38,7 @@ from sparse_actors.planning.eta import Remaining, TimeToGo
 from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.recording.wait_cause import WaitCause
 
+from .audit_display import AuditFigures
 from .map_progress import MapFigures, MapProgress
 
 HANDLING = "handling"
@@ -82,6 +84,8 @@ class Figures:
     """Between these two the time left lies with some 95 % probability."""
     maps: MapFigures | None = None
     """None in a run without maps."""
+    audit: AuditFigures | None = None
+    """None before a tile is audited."""
 
     @property
     def idle_share(self) -> float:
@@ -151,6 +155,7 @@ class Progress:
     _gap_moves_s: dict[tuple[TileIndex, int], float] = field(default_factory=dict)
     _waits: WaitCause = field(default_factory=WaitCause)
     _last_field: FieldId | None = None
+    _audit: AuditFigures | None = None
 
     def __post_init__(self) -> None:
         self._to_go = TimeToGo(
@@ -209,6 +214,8 @@ class Progress:
                 self._skipped.add(tile)
             case RegionsProposed(partition=partition) if partition not in self._regions:
                 self._done.discard(partition.tile)
+            case AuditUpdated():
+                self._audit = AuditFigures.of(message)
             case WorkerJoined(worker=worker):
                 self._workers.add(worker)
             case WorkerLost(worker=worker):
@@ -295,6 +302,7 @@ class Progress:
             eta_low_s=eta_low_s,
             eta_high_s=eta_high_s,
             maps=maps,
+            audit=self._audit,
         )
 
     def _with_maps(

@@ -199,17 +199,17 @@ def stopped(queue: Path | None, folder: Path | None, *, now: bool) -> str:
 
 def paused(queue: Path | None, folder: Path | None, reason: str) -> str:
     """Pause a run, or the one that the daemon makes."""
-    return _ordered(folder or current_run(queue), Pause(reason=reason, request=_name()))
+    return ordered(folder or current_run(queue), Pause(reason=reason, request=_name()))
 
 
 def resumed(queue: Path | None, folder: Path | None, number: int | None) -> str:
     """Let a paused run go on; or, when none is paused, the queue or one run of it."""
     if folder is not None:
-        return _ordered(folder, Continue(request=_name()))
+        return ordered(folder, Continue(request=_name()))
     if number is None:
         seen = look(queue, None).run
         if seen is not None and seen.state == "paused":
-            return _ordered(Path(seen.folder), Continue(request=_name()))
+            return ordered(Path(seen.folder), Continue(request=_name()))
     return _ask_daemon(queue, ResumeQueue(run=number), Done).said
 
 
@@ -222,7 +222,7 @@ def skipped(queue: Path | None, folder: Path | None, what: str, reason: str) -> 
     """Skip a tile of a run, or a run of the queue; raises ConfigError where `what` is neither."""
     if re.fullmatch(TILE, what):
         order = Skip(tile=what, reason=reason, request=_name())
-        return _ordered(folder or current_run(queue), order)
+        return ordered(folder or current_run(queue), order)
     if not what.isdecimal() or not 1 <= int(what) < 2**53:
         raise ConfigError(f"{what}: expected a tile such as r000c001, or the number of a run of the queue")
     return _ask_daemon(queue, SkipRun(run=int(what)), Done).said
@@ -232,7 +232,7 @@ def _name() -> str:
     return uuid.uuid4().hex
 
 
-def _ordered(folder: Path, order: RunOrder) -> str:
+def ordered(folder: Path, order: RunOrder) -> str:
     """Give a run an order and wait for what becomes of it; raises ControlError if it is refused."""
     ask(folder, order, Answered)
     end_s = time.monotonic() + ANSWER_S

@@ -25,7 +25,12 @@ RunNumber = Annotated[
 ]
 
 
-def serve(queue: Queue = None) -> None:
+def serve(
+    queue: Queue = None,
+    page: Annotated[
+        str, typer.Option(metavar="ADDRESS:PORT", help="Show its runs in the browser, e.g. 127.0.0.1:8765.")
+    ] = "",
+) -> None:
     """Make the runs of a queue, one after another, until Ctrl-C or SIGTERM.
 
     The first ends the run that goes on after the scan in flight and restores the microscope, the second at
@@ -34,7 +39,7 @@ def serve(queue: Queue = None) -> None:
     with reported(False):
         from .serve import serve_queue
 
-        raise typer.Exit(serve_queue(queue))
+        raise typer.Exit(serve_queue(queue, page))
 
 
 def submit(

@@ -1,4 +1,4 @@
-"""The commands about what was recorded: go through a run again, write its result file anew."""
+"""The commands about what was recorded: go through a run again, write its result file or its report anew."""
 
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +41,40 @@ def replay(folder: RunArgument, as_json: Json = False) -> None:
         for name, value in found.state.items():
             typer.echo(f"  {name} = {value}", err=True)
         raise typer.Exit(ExitCode.RUN_FAILED)
+
+
+def export(
+    folder: RunArgument,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="paper-tiff, ome-tiff, ome-zarr, imagej-tiff, tileconfig, trakem2, csv, hspy or msa.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="The file or folder to be made; by default in RUN/export."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run for other programs; exit code 1 if something could not be read and is left out."""
+    with reported(as_json) as data:
+        from sparse_actors.export.formats import export as written
+        from sparse_actors.results.run import Run
+
+        from .exit_codes import ExitCode
+
+        run = Run.open(folder)
+        done = written(run, to, out)
+        if as_json:
+            print_json(data, path=str(done.path), problems=list(done.problems), state=run.state)
+        for problem in done.problems:
+            typer.echo(f"left out: {problem}", err=True)
+        if run.state != "completed":
+            typer.echo(f"the run is {run.state}: this is what is there so far", err=True)
+        typer.echo(f"wrote {done.path}", err=True)
+        raise typer.Exit(ExitCode.RUN_FAILED if done.problems else ExitCode.DONE)
 
 
 def repair(folder: RunArgument, as_json: Json = False) -> None:
@@ -100,3 +134,24 @@ def redetect(
         )
         if as_json:
             print_json(data, out=str(out), tiles=rows)
+
+
+def report(
+    folder: RunArgument,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Print it as report.pdf too, by Chromium, Chrome or Edge.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the report of a run, report.html, anew; the run may be going on."""
+    with reported(as_json) as data:
+        from sparse_actors.report.pdf import print_pdf
+        from sparse_actors.report.run_report import write_report
+
+        page = write_report(folder)
+        typer.echo(f"wrote {page}", err=True)
+        printed = print_pdf(page) if pdf else None
+        if printed is not None:
+            typer.echo(f"wrote {printed}", err=True)
+        if as_json:
+            print_json(data, folder=str(folder), report=str(page), pdf=printed and str(printed))

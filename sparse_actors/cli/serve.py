@@ -10,13 +10,15 @@ from pathlib import Path
 import structlog
 import typer
 
-from sparse_actors.config import HooksTable
+from sparse_actors.config_sharing import HooksTable
 from sparse_actors.config_sources import gather
 from sparse_actors.daemon.daemon import Daemon
 from sparse_actors.daemon.requests import this_users_queue
 from sparse_actors.daemon.run_queue import Entry
 from sparse_actors.errors import ConfigError
 from sparse_actors.hooks import Hooks
+from sparse_actors.page.access import parse_listen
+from sparse_actors.page.process import page_process
 
 from .exit_codes import ExitCode
 
@@ -33,8 +35,18 @@ def given_up(entry: Entry) -> Hooks:
     return hooks
 
 
-def serve_queue(queue: Path | None) -> ExitCode:
-    """Serve until a signal comes; what happens is said on stderr, and kept in `log.jsonl` of the queue."""
+def serve_queue(queue: Path | None, page: str) -> ExitCode:
+    """Serve until a signal comes; what happens is said on stderr, and kept in `log.jsonl` of the queue.
+
+    Parameters
+    ----------
+    queue
+        Folder of the queue; None: that of this user.
+    page
+        Address and port of the page that shows the runs; empty: none.
+    """
+    if page:
+        parse_listen(page)
     folder = (queue or this_users_queue()).absolute()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
@@ -51,8 +63,13 @@ def serve_queue(queue: Path | None) -> ExitCode:
         with ExitStack() as stack:
             stack.callback(structlog.configure, **before)
 
+            def say(text: str) -> None:
+                typer.echo(text, err=True)
+
             def tell(entry: Entry) -> None:
                 stack.callback(given_up(entry).close)
 
-            signals = Daemon(folder, lambda text: typer.echo(text, err=True), tell).serve()
+            daemon = Daemon(folder, say, tell)
+            with page_process(page, ("--queue", str(folder)), folder / "page.log", say):
+                signals = daemon.serve()
     return ExitCode.INTERRUPTED if signals.is_interrupt else ExitCode.STOPPED

@@ -18,6 +18,7 @@ from sparse_actors.evaluation.pairs import Pairs, open_pairs
 from sparse_actors.evaluation.pick import Goal, Picked, pick
 from sparse_actors.evaluation.sweep import Judged, sweep
 from sparse_actors.evaluation.table import Row, rows, to_csv, to_markdown
+from sparse_actors.report.sweep_page import write_sweep
 from sparse_actors.toml_edit import with_values
 
 from .pairs import fast_setting
@@ -74,6 +75,8 @@ def sweep_shown(folder: Path, options: SweepOptions) -> dict[str, Any]:
     (out / "table.csv").write_text(to_csv(table), encoding="utf-8", newline="\n")
     (out / "table.md").write_text(to_markdown(table, about), encoding="utf-8", newline="\n")
     figures = write_figures(out, pairs, folder, results)
+    if (page := write_sweep(out, pairs, folder, results, about)) is not None:
+        figures.append(page)
     console.print(_shown(results))
     for path in (out / "table.csv", out / "table.md", *figures):
         console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)

@@ -10,11 +10,10 @@ from rich.console import Console
 
 from sparse_actors.errors import ConfigError
 from sparse_actors.evaluation.grid import configurations
-from sparse_actors.evaluation.pairs import Pairs, open_pairs
+from sparse_actors.evaluation.pairs import open_pairs
 from sparse_actors.evaluation.scorer_training import save, train_scorer
-from sparse_actors.imaging import Imaging
 
-from .pairs import fast_setting
+from .pairs import setting_of
 from .train import refuse_to_overwrite
 
 
@@ -27,7 +26,7 @@ def detector_trained(
     for file in (out, out.with_suffix(".json")):
         refuse_to_overwrite(file, force)
     pairs = open_pairs(folder)
-    setting = _setting(pairs, fast)
+    setting = setting_of(pairs, fast)
     wanted = configurations([setting], (), reference)
     if len(wanted) != 1:
         raise ConfigError("--reference: expected one value for each key")
@@ -45,16 +44,3 @@ def detector_trained(
     say(f"wrote {out} and {card}")
     say(f'use it: [detect] detector = "candidates", [detect.options] model = "{out.as_posix()}"')
     return {"model": str(out), "card": trained.card}
-
-
-def _setting(pairs: Pairs, fast: str | None) -> Imaging:
-    """Return the fast setting asked for, or the only one there is."""
-    there = ", ".join(f"{s.size_px[0]}x{s.size_px[1]}@{s.dwell_ns:g}" for s in pairs.settings)
-    if fast is None:
-        if len(pairs.settings) > 1:
-            raise ConfigError(f"--fast is missing: the pairs have {there}")
-        return pairs.settings[0]
-    setting = fast_setting(fast)
-    if setting not in pairs.settings:
-        raise ConfigError(f"--fast {fast}: the pairs have no such images; they have {there}")
-    return setting

@@ -54,6 +54,8 @@ class ScanLimits:
     timing_source: Literal["measured", "declared", "unknown"] = "unknown"
     spectrum_overhead_s: float = 0.0
     """What a spectrum takes beside live and dead time: the beam moves and settles."""
+    live_time_max_s: float | None = None
+    """Longest live time of a spectrum; None: `dwell_max_ns`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +214,7 @@ class Microscope(ABC):
             (n, 2) of x, y on the grid `window_px`, n >= 1, in the order in which the beam goes
             there. A point that is listed twice is measured twice.
         live_time_s
-            (n,): how long the detector counts at each point, within the dwell limits of `limits`.
+            (n,): how long the detector counts at each point, within the limits of `limits`.
             The beam rests there for it and the dead time; getting there takes
             `limits.spectrum_overhead_s`.
         window_px

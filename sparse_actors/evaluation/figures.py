@@ -51,7 +51,7 @@ def operating_points(points: Sequence[Point]) -> list[tuple[float, Point]]:
     return found
 
 
-def _series(points: Sequence[Point]) -> dict[str, list[Point]]:
+def series(points: Sequence[Point]) -> dict[str, list[Point]]:
     """Group configurations that differ in numbers only: by fast setting, and by what is named in words."""
     groups: dict[str, list[Point]] = {}
     many = len({point[0].configuration.fast for point in points}) > 1
@@ -75,7 +75,7 @@ def _front(points: Sequence[Point]) -> list[tuple[float, float]]:
 
 def _panel(points: Sequence[Point], title: str = "") -> Panel:
     panel = Panel(title=title, x_label="detection rate", y_label="efficiency")
-    for number, (name, group) in enumerate(_series(points).items()):
+    for number, (name, group) in enumerate(series(points).items()):
         colour = COLOURS[number % len(COLOURS)]
         panel.dots(name, [(found.recall, found.efficiency) for _, found in group], colour)
         panel.line("", _front(group), colour)

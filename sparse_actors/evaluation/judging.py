@@ -36,7 +36,7 @@ def judged(folder: str, configuration: Configuration) -> list[TileScore]:
     ConfigError
         The configuration is none, or the folder holds no pairs.
     """
-    pairs = _opened(folder)
+    pairs = opened(folder)
     config = checked_config(pairs, configuration)
     detector = plugins.build("detector", config.detect.detector, with_one_thread(config))
     scores = []
@@ -105,14 +105,15 @@ def with_one_thread(config: Config) -> Mapping[str, Any]:
 
 
 @lru_cache(maxsize=2)
-def _opened(folder: str) -> Pairs:
+def opened(folder: str) -> Pairs:
+    """Return the pairs in a folder, opened once in each process."""
     return open_pairs(Path(folder))
 
 
 @lru_cache(maxsize=4096)
 def sites_of(folder: str, tile: str, reference: Setting) -> Sites:
     """Return the reference sites of a tile."""
-    pairs = _opened(folder)
+    pairs = opened(folder)
     detector = plugins.build("detector", REFERENCE_DETECTOR, reference_options(pairs.config, reference))
     image = pairs.analysis(tile)
     return Sites.of(find(detector, image, 1), (image.shape[0], image.shape[1]))

@@ -84,6 +84,16 @@ class TileScore:
     scan_s: float
     """Fast scan and rescans by the full time model (eq. 1), merging included."""
     conventional_s: float
+    found_bits: str = ""
+    """Which of the sites were found: bits, the first site's the highest of the first byte, as hex digits."""
+
+    @property
+    def is_found(self) -> NDArray[np.bool_] | None:
+        """(sites,); None where an earlier version counted them only."""
+        if self.sites and not self.found_bits:
+            return None
+        packed = np.frombuffer(bytes.fromhex(self.found_bits), np.uint8)
+        return np.unpackbits(packed, count=self.sites).astype(np.bool_)
 
     def to_json(self) -> dict[str, Any]:
         """Return it by name."""
@@ -92,7 +102,8 @@ class TileScore:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TileScore:
         """Read what `to_json` gave; raises TypeError where it is not that."""
-        values = {entry.name: data[entry.name] for entry in fields(cls)}
+        values = {entry.name: data[entry.name] for entry in fields(cls) if entry.name != "found_bits"}
+        values["found_bits"] = data.get("found_bits", "")
         for name in ("sites_by_size", "found_by_size"):
             values[name] = tuple(values[name])
         return cls(**values)
@@ -134,6 +145,7 @@ def score(
         fast_share=scanning.fast_share,
         scan_s=scanning.fast_s + plan.predicted_s,
         conventional_s=scanning.conventional_s,
+        found_bits=np.packbits(is_found).tobytes().hex(),
     )
 
 

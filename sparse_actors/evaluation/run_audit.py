@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparse_actors.contracts.detector import Detector, checked_pois
 from sparse_actors.errors import SparseActorsError
-from sparse_actors.geometry import PixelBox, TileIndex
 from sparse_actors.messages import RegionsPlanned, Scan
-from sparse_actors.planning.audit import AUDIT, AuditPlan, covered_by, is_missed
+from sparse_actors.planning.audit import AUDIT, AuditPlan
+from sparse_actors.planning.audit_count import counted, picture
+from sparse_actors.planning.audit_estimate import AuditedTile, AuditEstimate, estimate
 from sparse_actors.recording.run_record import RunRecord
-
-from .audit import AuditedTile, AuditEstimate, estimate
 
 
 class AuditError(SparseActorsError):
@@ -59,8 +56,10 @@ def audit_run(
     """
     windows = {part.tile: planned for part, planned in record.regions.items() if planned.source == AUDIT}
     tiles = sorted(record.finished_tiles - set(record.skipped_tiles))
-    audited = [_Tile(record, windows[tile], tile, field_px) for tile in tiles if tile in windows]
-    judged = [one for tile in audited if (one := tile.judged(plan, seed, detector)) is not None]
+    audited = [
+        _judged(record, windows[tile], plan, seed, detector, field_px) for tile in tiles if tile in windows
+    ]
+    judged = [tile for tile in audited if tile is not None]
     if not judged:
         raise AuditError(
             f"{record.folder.path}: none of {len(tiles)} finished tiles has a window of an audit"
@@ -76,65 +75,32 @@ def audit_run(
     )
 
 
-class _Tile:
-    """A finished tile: its regions, as they stood when the windows were drawn, and its windows."""
-
-    def __init__(
-        self, record: RunRecord, windows: RegionsPlanned, tile: TileIndex, field_px: tuple[int, int]
-    ) -> None:
-        self._record = record
-        self._windows = windows
-        self._tile = tile
-        self._field_px = field_px
-        self._regions = [
-            scan
-            for part, planned in sorted(record.regions.items())
-            if part.tile == tile and part < windows.partition
-            for scan in planned.scans
-        ]
-
-    def judged(self, plan: AuditPlan, seed: int, detector: Detector) -> AuditedTile | None:
-        """Return what was found and missed; None where windows are left and not one was recorded."""
-        covered = covered_by((box for scan in self._regions for box in _boxes(scan)), self._field_px)
-        drawn, of = plan.drawn(covered, self._tile, seed)
-        # A window that the dose limit cut, or that was given up, is as good as not drawn.
-        scans = {scan.box: scan for scan in self._windows.scans if scan.id in self._record.recorded}
-        seen = [
-            int(is_missed(self._sites(scans[box], detector), window, covered).sum())
-            for window, box in zip(drawn, plan.exposures(drawn, self._field_px), strict=True)
-            if box in scans
-        ]
-        if of and not seen:
-            return None
-        return AuditedTile(found=sum(self._found(detector)), windows=of, missed=tuple(seen))
-
-    def _found(self, detector: Detector) -> Iterator[int]:
-        """Yield for each region how many sites have their centre in it and in none before it."""
-        before = np.zeros(self._field_px[::-1], np.bool_)
-        for scan in self._regions:
-            if scan.id in self._record.recorded:
-                own = covered_by(_boxes(scan), self._field_px)
-                x, y = np.floor(self._sites(scan, detector)).astype(np.int64).T
-                x, y = np.minimum(x, self._field_px[0] - 1), np.minimum(y, self._field_px[1] - 1)
-                yield int((own & ~before)[y, x].sum())
-                before |= own
-
-    def _sites(self, scan: Scan, detector: Detector) -> NDArray[np.float64]:
-        """Return the centres of the sites in an image, (n, 2) x, y in the field of view."""
-        image = _picture(scan, self._record.image(scan.id))
-        pois = checked_pois(detector.detect(image, 1), (image.shape[0], image.shape[1]), 1)
-        return pois.shifted(scan.box.left, scan.box.top).xy_px
+def _judged(
+    record: RunRecord,
+    windows: RegionsPlanned,
+    plan: AuditPlan,
+    seed: int,
+    detector: Detector,
+    field_px: tuple[int, int],
+) -> AuditedTile | None:
+    """Judge a finished tile: its regions, as they stood when the windows were drawn, and its windows."""
+    tile = windows.partition.tile
+    regions = [
+        scan
+        for part, planned in sorted(record.regions.items())
+        if part.tile == tile and part < windows.partition
+        for scan in planned.scans
+    ]
+    sites = {
+        scan.id: _sites(record, scan, detector)
+        for scan in (*regions, *windows.scans)
+        if scan.id in record.recorded
+    }
+    return counted(plan, tile, seed, field_px, regions, windows.scans, sites)
 
 
-def _boxes(scan: Scan) -> tuple[PixelBox, ...]:
-    return scan.mask_boxes or (scan.box,)
-
-
-def _picture(scan: Scan, values: NDArray[Any]) -> NDArray[Any]:
-    """Return the image of a scan; what a mask leaves out is as grey as half of the rest."""
-    if not scan.mask_boxes:
-        return values
-    mask = scan.mask()
-    picture = np.full(mask.shape, np.median(values), values.dtype)
-    picture[mask] = values
-    return picture
+def _sites(record: RunRecord, scan: Scan, detector: Detector) -> NDArray[np.float64]:
+    """Return the centres of the sites in an image, (n, 2) x, y in the field of view."""
+    image = picture(scan, record.image(scan.id))
+    pois = checked_pois(detector.detect(image, 1), (image.shape[0], image.shape[1]), 1)
+    return pois.shifted(scan.box.left, scan.box.top).xy_px

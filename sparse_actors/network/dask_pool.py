@@ -24,6 +24,7 @@ from sparse_actors.messages import (
     DetectImage,
     DetectionReturned,
     Heartbeat,
+    InspectRegion,
     JobArrived,
     Message,
     WorkerDismissed,
@@ -90,7 +91,7 @@ class DaskPool:
     """
 
     name = "workers"
-    accepts: tuple[type[Message], ...] = (DetectImage, ClassifySpectra)
+    accepts: tuple[type[Message], ...] = (DetectImage, InspectRegion, ClassifySpectra)
 
     def __init__(
         self,
@@ -262,7 +263,7 @@ class DaskPool:
                     self._publish(message)
                 case Send(peer, WorkerWelcome() as welcome):
                     self._begin(peer.decode(), self._load(peer.decode(), welcome))
-                case Send(peer, DetectImage() | ClassifySpectra() as job, link):
+                case Send(peer, DetectImage() | InspectRegion() | ClassifySpectra() as job, link):
                     self._begin(peer.decode(), self._do(peer.decode(), job, link))
                 case Send(peer, WorkerDismissed(may_return=may_return)):
                     if member := self._members.get(peer.decode()):

@@ -11,6 +11,7 @@ from sparse_actors import wire
 from sparse_actors.messages import (
     ClassifySpectra,
     DetectImage,
+    InspectRegion,
     Message,
     WorkerHello,
     WorkerLost,
@@ -62,7 +63,7 @@ def do(session: str, frames: Frames) -> Frames:
     The timer needs no interpreter, which compiled code may hold.
     """
     job = wire.decode(frames, may_be_packed=True)
-    if not isinstance(job, DetectImage | ClassifySpectra):
+    if not isinstance(job, DetectImage | InspectRegion | ClassifySpectra):
         raise TypeError(f"expected a job, got {type(job).__name__}")
     with _lock:
         if session not in _loaded:

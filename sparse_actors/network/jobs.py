@@ -18,13 +18,18 @@ from sparse_actors.messages import (
     DetectionLost,
     DetectionReturned,
     FieldId,
+    InspectionLost,
+    InspectionReturned,
+    InspectRegion,
+    ScanId,
+    WorkerWelcome,
 )
 
-Job = DetectImage | ClassifySpectra
-Returned = DetectionReturned | ClassificationReturned
-Lost = DetectionLost | ClassificationLost
+Job = DetectImage | InspectRegion | ClassifySpectra
+Returned = DetectionReturned | InspectionReturned | ClassificationReturned
+Lost = DetectionLost | InspectionLost | ClassificationLost
 
-JobKey = tuple[PartitionId | tuple[FieldId, int], int]
+JobKey = tuple[PartitionId | ScanId | tuple[FieldId, int], int]
 """What is worked on, and the attempt."""
 
 
@@ -32,12 +37,14 @@ def key(message: Job | Returned | Lost) -> JobKey:
     """Tell which job a message is about."""
     if isinstance(message, DetectImage | DetectionReturned | DetectionLost):
         return message.partition, message.attempt
+    if isinstance(message, InspectRegion | InspectionReturned | InspectionLost):
+        return message.scan_id, message.attempt
     return (message.field, message.batch), message.attempt
 
 
 def problem(job: Job) -> str:
     """Say why no worker can be given this job, or nothing."""
-    if isinstance(job, DetectImage):
+    if isinstance(job, DetectImage | InspectRegion):
         array, wanted = job.image, "an image (rows, columns) of uint8 or uint16"
         dtypes: tuple[type, ...] = (np.uint8, np.uint16)
     else:
@@ -48,9 +55,18 @@ def problem(job: Job) -> str:
     return f"expected {wanted}, got {array.shape} of {array.dtype}"
 
 
+def plugin(job: Job, welcome: WorkerWelcome) -> tuple[str, str]:
+    """Return the kind and the name of what does a job."""
+    if isinstance(job, DetectImage):
+        return "detector", welcome.detector
+    if isinstance(job, InspectRegion):
+        return "detector", welcome.inspector
+    return "classifier", welcome.classifier
+
+
 def without_arrays(job: Job) -> Job:
     """Return what has to be kept of a job while a worker has it."""
-    if isinstance(job, DetectImage):
+    if isinstance(job, DetectImage | InspectRegion):
         return replace(job, image=np.broadcast_to(job.image.dtype.type(0), job.image.shape))
     return replace(job, counts=np.broadcast_to(job.counts.dtype.type(0), job.counts.shape))
 
@@ -59,6 +75,8 @@ def lost(job: Job, reason: str, worker: str) -> Lost:
     """Say that a job was not done."""
     if isinstance(job, DetectImage):
         return DetectionLost(partition=job.partition, attempt=job.attempt, reason=reason, worker=worker)
+    if isinstance(job, InspectRegion):
+        return InspectionLost(scan_id=job.scan_id, attempt=job.attempt, reason=reason, worker=worker)
     return ClassificationLost(
         field=job.field, batch=job.batch, attempt=job.attempt, reason=reason, worker=worker
     )
@@ -75,6 +93,9 @@ def checked(job: Job, result: Returned) -> Returned:
     if isinstance(job, DetectImage) and isinstance(result, DetectionReturned):
         rows, columns = job.image.shape
         return replace(result, pois=checked_pois(result.pois, (rows, columns), job.scale))
+    if isinstance(job, InspectRegion) and isinstance(result, InspectionReturned):
+        rows, columns = job.image.shape
+        return replace(result, pois=checked_pois(result.pois, (rows, columns), 1))
     if isinstance(job, ClassifySpectra) and isinstance(result, ClassificationReturned):
         return replace(result, classes=checked_classes(result.classes, len(job.counts)))
     raise DetectorError(f"answered {type(job).__name__} by {type(result).__name__}")

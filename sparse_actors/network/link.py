@@ -18,13 +18,10 @@ from zmq.utils.monitor import recv_monitor_message
 from sparse_actors import wire
 from sparse_actors.errors import WireError
 from sparse_actors.messages import (
-    ClassificationLost,
-    ClassificationReturned,
     ClassifySpectra,
     DetectImage,
-    DetectionLost,
-    DetectionReturned,
     Heartbeat,
+    InspectRegion,
     JobArrived,
     Message,
     WorkerDismissed,
@@ -35,7 +32,7 @@ from sparse_actors.messages import (
 )
 
 from .gate import present
-from .jobs import Job
+from .jobs import Job, Lost, Returned
 from .keys import KeyPair
 from .local_workers import LEAVE
 
@@ -131,9 +128,7 @@ class Link(threading.Thread):
         """Send a message, from any thread; it waits until the daemon is there."""
         if isinstance(message, WorkerReady):
             self._ready = message
-        elif isinstance(
-            message, DetectionReturned | DetectionLost | ClassificationReturned | ClassificationLost
-        ):
+        elif isinstance(message, Returned | Lost):
             self._answers.append(message)
         self._outbox.append(message)
         self._wake_sender.send(b"\0")
@@ -202,7 +197,7 @@ class Link(threading.Thread):
                     waiting = {id(kept) for kept in tuple(self._outbox)}
                     self._outbox.extend(kept for kept in again if id(kept) not in waiting)
                 self._is_joined = True
-            case DetectImage() | ClassifySpectra() if self._is_joined:
+            case DetectImage() | InspectRegion() | ClassifySpectra() if self._is_joined:
                 self._send_now(JobArrived())
                 self.jobs.put(message)
             case _:

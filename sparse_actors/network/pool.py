@@ -19,6 +19,7 @@ from sparse_actors.messages import (
     ClassifySpectra,
     DetectImage,
     DetectionReturned,
+    InspectRegion,
     Message,
     WorkerWelcome,
 )
@@ -78,7 +79,7 @@ class WorkerPool:
     """
 
     name = "workers"
-    accepts: tuple[type[Message], ...] = (DetectImage, ClassifySpectra)
+    accepts: tuple[type[Message], ...] = (DetectImage, InspectRegion, ClassifySpectra)
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What a worker can do: the detector and the classifier of a run, loaded and watched over."""
+"""What a worker can do: the detectors and the classifier of a run, loaded and watched over."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparse_actors import plugins
 from sparse_actors.contracts.classifier import SpectrumClassifier
@@ -16,8 +17,9 @@ from sparse_actors.map_files import OPTIONS, changed, option_files
 from sparse_actors.messages import (
     ClassificationReturned,
     ClassifySpectra,
-    DetectImage,
     DetectionReturned,
+    InspectionReturned,
+    InspectRegion,
     WorkerWelcome,
 )
 
@@ -31,7 +33,7 @@ class LoadError(Exception):
 
 
 class Skills:
-    """The detector and the classifier of a run, as far as it has them.
+    """The detector, the inspector and the classifier of a run, as far as it has them.
 
     Raises
     ------
@@ -42,12 +44,16 @@ class Skills:
     def __init__(self, welcome: WorkerWelcome) -> None:
         self._welcome = welcome
         self._detector: Detector | None = None
+        self._inspector: Detector | None = None
         self._classifier: SpectrumClassifier | None = None
         self.phases: tuple[str, ...] = ()
         self.models = _same_models(welcome)
         if welcome.detector:
             self._detector = _built("detector", welcome.detector, welcome.options)
             _warm_up(self._detector)
+        if welcome.inspector:
+            self._inspector = _built("detector", welcome.inspector, welcome.inspector_options)
+            _warm_up(self._inspector)
         if welcome.classifier:
             before = {k: v for k, v in welcome.classifier_files.items() if k.startswith(OPTIONS)}
             if problems := changed(before, option_files(welcome.classifier_options, OPTIONS)):
@@ -57,30 +63,26 @@ class Skills:
 
     def do(self, job: Job) -> Returned | Lost:
         """Do a job; whatever goes wrong is its answer."""
-        kind = "detector" if isinstance(job, DetectImage) else "classifier"
-        name = self._welcome.detector if isinstance(job, DetectImage) else self._welcome.classifier
+        kind, name = jobs.plugin(job, self._welcome)
         try:
-            return self._detect(job) if isinstance(job, DetectImage) else self._classify(job)
+            return self._done(job)
         except (DetectorError, ClassifierError) as error:
             reason = f"{kind} {name!r}: {error}"
         except BaseException as error:
             reason = f"{kind} {name!r} raised {type(error).__name__}: {error}"
         return jobs.lost(job, reason, worker="")
 
-    def _detect(self, job: DetectImage) -> DetectionReturned:
-        if self._detector is None:
-            raise DetectorError("the run has no detector")
-        started_s = time.perf_counter()
-        result = self._detector.detect(job.image, job.scale)
-        elapsed_s = time.perf_counter() - started_s
-        rows, columns = job.image.shape
-        pois = checked_pois(result, (rows, columns), job.scale)
+    def _done(self, job: Job) -> Returned:
+        if isinstance(job, ClassifySpectra):
+            return self._classify(job)
+        if isinstance(job, InspectRegion):
+            pois, elapsed_s = _detected(self._inspector, job.image, 1)
+            return InspectionReturned(
+                scan_id=job.scan_id, attempt=job.attempt, pois=pois, worker="", elapsed_s=elapsed_s
+            )
+        pois, elapsed_s = _detected(self._detector, job.image, job.scale)
         return DetectionReturned(
-            partition=job.partition,
-            attempt=job.attempt,
-            pois=Pois.at(pois.xy_px, pois.score, pois.boxes_px),  # of the exact types that are sent
-            worker="",
-            elapsed_s=elapsed_s,
+            partition=job.partition, attempt=job.attempt, pois=pois, worker="", elapsed_s=elapsed_s
         )
 
     def _classify(self, job: ClassifySpectra) -> ClassificationReturned:
@@ -102,6 +104,17 @@ class Skills:
         )
 
 
+def _detected(detector: Detector | None, image: NDArray[Any], scale: int) -> tuple[Pois, float]:
+    """Return what is found in an image, and how long it took in s."""
+    if detector is None:
+        raise DetectorError("the run has no such detector")
+    started_s = time.perf_counter()
+    result = detector.detect(image, scale)
+    elapsed_s = time.perf_counter() - started_s
+    pois = checked_pois(result, (image.shape[0], image.shape[1]), scale)
+    return Pois.at(pois.xy_px, pois.score, pois.boxes_px), elapsed_s  # of the exact types that are sent
+
+
 def _built(kind: plugins.Kind, name: str, options: dict[str, Any]) -> Any:
     try:
         return plugins.build(kind, name, options)
@@ -116,6 +129,7 @@ def _same_models(welcome: WorkerWelcome) -> tuple[str, ...]:
     code: dict[str, str] = {}
     wanted: list[tuple[plugins.Kind, str, dict[str, Any]]] = [
         ("detector", welcome.detector, welcome.options),
+        ("detector", welcome.inspector, welcome.inspector_options),
         ("classifier", welcome.classifier, welcome.classifier_options),
     ]
     for kind, name, options in wanted:
@@ -124,7 +138,8 @@ def _same_models(welcome: WorkerWelcome) -> tuple[str, ...]:
                 own = code_of(kind, name, options)
             except BaseException as error:
                 raise LoadError(f"{kind} {name!r} could not be loaded: {error}") from None
-            models.append(label(name, own))
+            if label(name, own) not in models:
+                models.append(label(name, own))
             code |= own
     if welcome.code and (found := difference(welcome.code, code)):
         raise LoadError(f"the worker's code is not the daemon's: {found}; install the same on both")

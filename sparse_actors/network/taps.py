@@ -24,11 +24,13 @@ from sparse_actors.messages import (
     ClassifySpectra,
     DetectImage,
     FieldMapped,
+    InspectRegion,
     Message,
     Overdue,
     PartitionReloaded,
     PartitionScanned,
     PhaseMapUpdated,
+    RegionReloaded,
     RegionScanned,
     SpectraMeasured,
     SpectraReloaded,
@@ -41,7 +43,15 @@ from .tap_door import TapDoor
 
 IMAGES = (PartitionScanned, RegionScanned, SpectraMeasured, PhaseMapUpdated, FieldMapped)
 """What goes to the socket of images."""
-WITHHELD = (DetectImage, ClassifySpectra, PartitionReloaded, SpectraReloaded, Overdue)
+WITHHELD = (
+    DetectImage,
+    InspectRegion,
+    ClassifySpectra,
+    PartitionReloaded,
+    RegionReloaded,
+    SpectraReloaded,
+    Overdue,
+)
 """Copies of images on their way to workers, and reminders: of no use to others."""
 
 FACTS_WAITING = 10_000

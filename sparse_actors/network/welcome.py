@@ -18,6 +18,8 @@ def welcome_of(
     detector: str,
     options: Mapping[str, Any],
     deadline_s: float,
+    inspector: str = "",
+    inspector_options: Mapping[str, Any] | None = None,
     classifier: str = "",
     classifier_options: Mapping[str, Any] | None = None,
     classifier_files: Mapping[str, str] | None = None,
@@ -32,6 +34,8 @@ def welcome_of(
         Name or "module:Class" of the detector, and its options; empty for none.
     deadline_s
         Longest time for one job.
+    inspector, inspector_options
+        Likewise of the detector that looks at rescanned regions.
     classifier, classifier_options
         Likewise of the classifier of spectra.
     classifier_files
@@ -50,17 +54,21 @@ def welcome_of(
         heartbeat_s=heartbeat_s,
         silence_s=silence_s,
         deadline_s=deadline_s,
+        inspector=inspector,
+        inspector_options=dict(inspector_options or {}),
         classifier=classifier,
         classifier_options=dict(classifier_options or {}),
         session=secrets.token_hex(8),
-        code=_code("detector", detector, options) | _code("classifier", classifier, classifier_options or {}),
+        code=_code("detector", detector, options)
+        | _code("detector", inspector, inspector_options or {})
+        | _code("classifier", classifier, classifier_options or {}),
         classifier_files=dict(classifier_files or {}),
     )
     try:
         wire.decode(wire.encode(welcome))
     except (WireError, TypeError) as error:
-        given = f"[detect] options {options} or [eds] options {classifier_options}"
-        raise ConfigError(f"{given} cannot be sent to a worker: {error}") from None
+        given = {"detect": options, "audit": inspector_options, "eds": classifier_options}
+        raise ConfigError(f"one of the options {given} cannot be sent to a worker: {error}") from None
     return welcome
 
 

@@ -9,11 +9,7 @@ from dataclasses import replace
 
 from sparse_actors.errors import ClassifierError, DetectorError
 from sparse_actors.messages import (
-    ClassificationLost,
-    ClassificationReturned,
-    DetectImage,
-    DetectionLost,
-    DetectionReturned,
+    ClassifySpectra,
     Heartbeat,
     JobArrived,
     Message,
@@ -145,7 +141,7 @@ class WorkerBook:
                     pid=worker.pid,
                     phases=phases,
                     tags=tuple(sorted(worker.tags)),
-                    models=tuple(model[:80] for model in models[:2]),
+                    models=tuple(model[:80] for model in models[:3]),
                 )
                 return [Publish(joined), *self._assign(now_s)]
             case WorkerLost(reason=reason):
@@ -156,7 +152,7 @@ class WorkerBook:
                 return [*self._let_go(worker, now_s), *self._assign(now_s)]
             case JobArrived() if worker.arrived(now_s, self._welcome.deadline_s):
                 return []
-            case DetectionReturned() | DetectionLost() | ClassificationReturned() | ClassificationLost():
+            case _ if isinstance(message, Returned | Lost):
                 key = jobs.key(message)
                 for given in worker.given:
                     if given.key == key:
@@ -301,7 +297,7 @@ class WorkerBook:
         self._queue.extendleft(reversed(waiting))
 
     def _can_do(self, worker: WorkerRecord, order: Job) -> bool:
-        return not isinstance(order, DetectImage) or self._needs <= worker.tags
+        return isinstance(order, ClassifySpectra) or self._needs <= worker.tags
 
     def _finish(
         self, worker: WorkerRecord, given: Given, result: Returned | Lost, now_s: float
@@ -315,7 +311,7 @@ class WorkerBook:
         yield from self._assign(now_s)
 
     def _answer(self, worker: WorkerRecord, job: Job, result: Returned | Lost) -> Publish:
-        if isinstance(result, DetectionLost | ClassificationLost):
+        if isinstance(result, Lost):
             return self._lost(job, result.reason, worker.name)
         try:
             return self._ended(replace(jobs.checked(job, result), worker=worker.name))
@@ -425,9 +421,8 @@ class WorkerBook:
             yield self._lost(order, reason)
 
     def _plugin(self, job: Job) -> str:
-        welcome = self._welcome
-        is_image = isinstance(job, DetectImage)
-        return f"detector {welcome.detector!r}" if is_image else f"classifier {welcome.classifier!r}"
+        kind, name = jobs.plugin(job, self._welcome)
+        return f"{kind} {name!r}"
 
     def _lost(self, job: Job, reason: str, worker: str = "") -> Publish:
         return self._ended(jobs.lost(job, reason[:MAX_REASON_CHARACTERS], worker))

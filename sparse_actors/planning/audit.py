@@ -24,6 +24,13 @@ class AuditPlan:
     """(width, height) in analysis pixels, as near as the field of view can be cut."""
     margin_px: int
     """Scanned around each window."""
+    least_recall: float | None = None
+    """0..1: the run pauses once the recall is certain to be lower; None: it does not."""
+
+    def all_windows(self, field_px: tuple[int, int]) -> int:
+        """Return how many windows a field of view of (width, height) is cut into."""
+        across, down = (len(_edges(*sizes)) - 1 for sizes in zip(field_px, self.window_px, strict=True))
+        return across * down
 
     def least_px(self, field_px: tuple[int, int]) -> int:
         """Return the smallest side of any window of a field of view of (width, height)."""

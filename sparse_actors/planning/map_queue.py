@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sparse_actors.geometry import PartitionId, PixelBox, TileIndex, full_frame
 from sparse_actors.messages import (
     FieldId,
     FieldMapped,
     MapField,
+    MapTheField,
     Message,
     RegionsPlanned,
     RunStarted,
@@ -17,6 +22,7 @@ from sparse_actors.messages import (
 from sparse_actors.planning.audit import AUDIT
 from sparse_actors.planning.survey_plan import FieldsPlan, SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
+from sparse_actors.planning.unanswered import MakeOrder
 
 TRIES = 2
 """So often a field is taken up in a session, if faults cut its map short."""
@@ -103,6 +109,27 @@ class MapQueue:
         left = (one for one in self.fields() if one.id == field.id or not self._is_done(one))
         open_px = sum(one.box.area for one in left)
         return max(0.0, fields.time_s - spent_s) * field.box.area / open_px
+
+    def order(
+        self, field: MapField, scanned: NDArray[np.float32] | None, is_paused: Callable[[], bool]
+    ) -> MakeOrder:
+        """Return what orders the map of a field.
+
+        Parameters
+        ----------
+        scanned
+            What scans left on its points, electrons per nm^2 (rows, columns); None where no limit asks.
+        is_paused
+            Whether the run is paused when the order is given.
+        """
+        within_s = self.time_for_s(field)
+        return lambda attempt: MapTheField(
+            field=field,
+            attempt=attempt,
+            within_s=within_s,
+            scanned_e_per_nm2=scanned,
+            is_paused=is_paused(),
+        )
 
     def fields(self) -> tuple[MapField, ...]:
         """Return all fields in order; the survey must be finished."""

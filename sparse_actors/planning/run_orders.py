@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from sparse_actors.geometry import PartitionId, full_frame
 from sparse_actors.messages import (
+    AuditUpdated,
     ContinueRun,
     Message,
     MicroscopePrepared,
     OrderRefused,
     PauseRun,
+    PlanRegions,
     ProposeRegions,
     RegionsProposed,
     RunContinued,
@@ -18,6 +20,7 @@ from sparse_actors.messages import (
     TileSkipped,
 )
 from sparse_actors.planning.audit import AUDIT
+from sparse_actors.planning.audit_watch import pause
 from sparse_actors.planning.map_queue import MapQueue
 from sparse_actors.planning.survey_plan import SurveyPlan
 from sparse_actors.planning.survey_state import SurveyState
@@ -49,6 +52,8 @@ class RunOrders:
         self._answers: dict[str, RunAnswer] = {}
         self._last_change: Message | None = None
         self._min_region_px = 1
+        self._alarm: AuditUpdated | None = None
+        """The audit's last word, if it asks for a pause."""
         self.pause: RunPaused | None = None
         """Why nothing is exposed, if so.
 
@@ -62,6 +67,8 @@ class RunOrders:
         match fact:
             case RunPaused():
                 self.pause = self._last_change = fact
+            case AuditUpdated():
+                self._alarm = fact if fact.is_below_limit else None
             case RunContinued() | RunFinished():
                 self.pause, self._last_change = None, fact
             case MicroscopePrepared(capabilities=capabilities):
@@ -70,6 +77,11 @@ class RunOrders:
                 pass
         if isinstance(fact, RunPaused | RunContinued | TileSkipped | RegionsProposed) and fact.request:
             self._answers[fact.request] = fact
+
+    def due(self) -> PauseRun | None:
+        """Return the pause that the audit asks for, unless it was made or the run is paused already."""
+        order = None if self._alarm is None or self.pause is not None else pause(self._alarm)
+        return order if order is not None and order.request not in self._answers else None
 
     def answer(self, order: RunOrder, *, is_ending: bool) -> RunAnswer:
         """Return the fact that an order makes true, or why it is refused."""
@@ -148,6 +160,13 @@ class RunOrders:
         if sum(box.area for box in boxes) > field.area:
             return "the boxes have more area than the field of view"
         return ""
+
+
+def plan_order(proposed: RegionsProposed, attempt: int) -> PlanRegions:
+    """Return the order to plan what was proposed."""
+    return PlanRegions(
+        partition=proposed.partition, boxes=proposed.boxes, source=proposed.source, attempt=attempt
+    )
 
 
 def _text_problem(name: str, text: str) -> str:

@@ -75,6 +75,11 @@ class SurveyPlan:
     audit: AuditPlan | None = None
     """How many windows that nobody proposed are scanned as well; None: none."""
 
+    @property
+    def inspects(self) -> bool:
+        """Whether rescanned regions are looked at again at analysis quality."""
+        return self.audit is not None
+
     @cached_property
     def scale(self) -> int:
         """Analysis pixels per fast pixel."""

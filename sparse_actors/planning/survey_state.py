@@ -24,6 +24,7 @@ from sparse_actors.messages import (
     ScanMissed,
     StorageReserved,
     TileFinished,
+    TileInspected,
     TileSkipped,
 )
 from sparse_actors.planning.audit import AUDIT, covered_by
@@ -49,6 +50,8 @@ class SurveyState:
     """Tiles of which nothing more is scanned, and why."""
     proposals: dict[TileIndex, dict[PartitionId, RegionsProposed]] = field(default_factory=dict)
     """What was proposed to be rescanned as well."""
+    uninspected: set[TileIndex] = field(default_factory=set)
+    """Finished tiles whose regions are still to be inspected, if the survey inspects them."""
     pixel_type: str | None = None
     """Of the scans reserved so far."""
     to_restore: MicroscopeState | None = None
@@ -96,8 +99,13 @@ class SurveyState:
                     self.finished.discard(scan_id.partition.tile)
             case TileFinished(tile=tile):
                 self.finished.add(tile)
+                if self.plan.inspects and tile not in self.skipped:
+                    self.uninspected.add(tile)
+            case TileInspected(tile=tile):
+                self.uninspected.discard(tile)
             case TileSkipped(tile=tile, reason=reason):
                 self.skipped.setdefault(tile, reason)
+                self.uninspected.discard(tile)
             case RegionsProposed(partition=part) if part not in self.proposals.get(part.tile, {}):
                 self.proposals.setdefault(part.tile, {})[part] = fact
                 self.finished.discard(part.tile)

@@ -34,7 +34,7 @@ class Unanswered:
     Parameters
     ----------
     attempts
-        How often an order is given. A detection has one attempt more: the last says that it failed.
+        How often an order is given. Detections and inspections have one more: the last says that it failed.
         A map takes as long as it takes, and the sampler sees to it that its own orders are answered.
     """
 
@@ -74,7 +74,8 @@ class Unanswered:
     ) -> Iterator[Effect]:
         """Give an order and wait for its answer, unless it is waited for already."""
         if what not in self._awaited:
-            attempts = {"detect": self._attempts + 1, "map": sys.maxsize}.get(_kind(what), self._attempts)
+            more = {"detect": self._attempts + 1, "inspect": self._attempts + 1, "map": sys.maxsize}
+            attempts = more.get(_kind(what), self._attempts)
             self._awaited[what] = Awaited(order, within_s, attempts, scan)
             if order_now:
                 yield order(1)

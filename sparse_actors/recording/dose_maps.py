@@ -40,7 +40,7 @@ def tile_dose(record: RunRecord, tile: TileIndex) -> DoseMap:
     current_pa = beam_current_pa(record)
     if current_pa is None:
         raise ValueError("the dose is not known: the run has no microscope.beam_current_pa")
-    grid_px = _grid_px(record)
+    grid_px = record.analysis_px
     exposures = [
         (scan, record.exposures[scan.id]) for scan in record.scans.values() if scan.id.partition.tile == tile
     ]
@@ -63,7 +63,7 @@ def dose_overview(record: RunRecord, factor: int) -> DoseMap:
     current_pa = beam_current_pa(record)
     if current_pa is None:
         raise ValueError("the dose is not known: the run has no microscope.beam_current_pa")
-    grid_px, field_nm = _grid_px(record), _field_nm(record)
+    grid_px, field_nm = record.analysis_px, _field_nm(record)
     mosaic = Mosaic(record.panorama, grid_px)
     rows, columns = (-(-n // factor) for n in mosaic.shape)
     overview = np.zeros((rows, columns), dtype=np.float32)
@@ -132,11 +132,6 @@ def _disjoint(scan: Scan) -> list[PixelBox]:
     for box in scan.mask_boxes or (scan.box,):
         parts += uncovered(box, parts)
     return parts
-
-
-def _grid_px(record: RunRecord) -> tuple[int, int]:
-    width, height = record.config["scan"]["analysis"]["size_px"]
-    return width, height
 
 
 def _field_nm(record: RunRecord) -> float:

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_actors.geometry import PixelBox
 from sparse_actors.messages import FieldMapped
 
 from .hyperspy_links import axis as hyperspy_axis
@@ -107,18 +108,26 @@ def add_map_experiments(
             if name not in packed:
                 continue
             pitch_um = tile_fov_um / mapped.field.grid_px[0]
-            _spectrum_image(experiments, name, mapped, packed[name], pitch_um, beam_kev)
-            phases = hyperspy_signal(experiments, f"{name}_phases")
+            box = mapped.field.box
+            spectra = spectra_signal(experiments, name, box, packed[name], pitch_um, beam_kev)
+            spectra["data"] = h5py.ExternalLink("data/spectra.h5", f"/{name}/counts")
+            phases = phases_signal(experiments, name, box, pitch_um)
             phases["data"] = h5py.SoftLink(f"/entry/maps/{name}/phase_map")
-            _space(phases, mapped, pitch_um, navigate=False)
 
 
-def _spectrum_image(
-    experiments: Any, name: str, mapped: FieldMapped, packed: Any, pitch_um: float, beam_kev: float | None
-) -> None:
+def phases_signal(experiments: Any, name: str, box: PixelBox, pitch_um: float) -> Any:
+    """Make the signal of the phases of a field, without its data."""
+    phases = hyperspy_signal(experiments, f"{name}_phases")
+    _space(phases, box, pitch_um, navigate=False)
+    return phases
+
+
+def spectra_signal(
+    experiments: Any, name: str, box: PixelBox, packed: Any, pitch_um: float, beam_kev: float | None
+) -> Any:
+    """Make the signal of the spectra of a field, as described where they are packed, without its data."""
     spectra = hyperspy_signal(experiments, f"{name}_spectra", signal_type="EDS_SEM")
-    spectra["data"] = h5py.ExternalLink("data/spectra.h5", f"/{name}/counts")
-    _space(spectra, mapped, pitch_um, navigate=True)
+    _space(spectra, box, pitch_um, navigate=True)
     scale_kev = float(packed.attrs["energy_scale_keV"])
     hyperspy_axis(
         spectra,
@@ -137,10 +146,10 @@ def _spectrum_image(
     live_time_s: NDArray[np.float64] = packed["live_time_s"][()]
     measured = live_time_s[live_time_s > 0]
     sem.create_group("Detector/EDS").attrs["live_time"] = float(measured.mean()) if measured.size else 0.0
+    return spectra
 
 
-def _space(signal: Any, mapped: FieldMapped, pitch_um: float, *, navigate: bool) -> None:
-    box = mapped.field.box
+def _space(signal: Any, box: PixelBox, pitch_um: float, *, navigate: bool) -> None:
     for number, name, first, count in ((0, "y", box.top, box.height), (1, "x", box.left, box.width)):
         hyperspy_axis(
             signal, number, name, count, pitch_um, "µm", navigate=navigate, offset=(first + 0.5) * pitch_um

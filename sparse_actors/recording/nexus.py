@@ -34,6 +34,7 @@ from .run_record import RunRecord
 from .slabs import PIXELS, describe
 from .tables import (
     Columns,
+    audit_table,
     left_out_table,
     poi_table,
     recorded_scans,
@@ -224,11 +225,12 @@ def _write_session(entry: Any, record: RunRecord) -> None:
 
 
 def _write_tables(entry: Any, record: RunRecord) -> None:
-    mosaic = Mosaic(record.panorama, _analysis_size(record))
+    mosaic = Mosaic(record.panorama, record.analysis_px)
     tables: dict[str, Columns] = {
         "tiles": tile_table(record),
         "regions": region_table(record, mosaic),
         "left_out": left_out_table(record),
+        "audit": audit_table(record),
         "skipped": skipped_table(record),
         "pois": poi_table(record, mosaic),
         "timing": timing_table(record),
@@ -298,7 +300,7 @@ def _write_rescans(entry: Any, record: RunRecord) -> None:
     scans = [scan for scan in recorded_scans(record) if not scan.id.is_fast]
     if not scans:
         return
-    mosaic = Mosaic(record.panorama, _analysis_size(record))
+    mosaic = Mosaic(record.panorama, record.analysis_px)
     paths = dict(zip([scan.id for scan in scans], region_paths(scans), strict=True))
     dtype = _pixels(record, scans)
     layout = h5py.VirtualLayout(mosaic.shape, dtype)
@@ -324,7 +326,7 @@ def _whole(parent: Any, name: str, source: Any) -> Any:
 
 def _write_dose(entry: Any, record: RunRecord) -> None:
     """Write the electrons per nm^2 of the whole panorama, reduced, over all exposures."""
-    mosaic = Mosaic(record.panorama, _analysis_size(record))
+    mosaic = Mosaic(record.panorama, record.analysis_px)
     factor = -(-max(mosaic.shape) // OVERVIEW_MAX_PX)
     group = _group(entry, "dose", "NXdata")
     dose = dose_overview(record, factor)
@@ -385,11 +387,6 @@ def _map_settings(record: RunRecord) -> tuple[float, float | None]:
 
 def _pixels(record: RunRecord, scans: list[Scan]) -> np.dtype[Any]:
     return PIXELS[record.slabs[record.recorded[scans[0].id].slab].pixel_type]
-
-
-def _analysis_size(record: RunRecord) -> tuple[int, int]:
-    width, height = record.config["scan"]["analysis"]["size_px"]
-    return width, height
 
 
 def _group(parent: Any, name: str, nexus_class: str) -> Any:

@@ -102,7 +102,7 @@ def pack_spectra(path: Path, fields: Mapping[MapField, Sequence[SpectraRecorded]
         file.create_dataset("batches", data=_names(batches), dtype=h5py.string_dtype())
         for field, of_field in fields.items():
             if of_field:
-                _pack_field(file.create_group(str(field.id)), field, of_field, read)
+                pack_field(file.create_group(str(field.id)), field, of_field, read)
                 check()
     packed = PackedSpectra(temporary)
     for recorded in batches:
@@ -110,7 +110,8 @@ def pack_spectra(path: Path, fields: Mapping[MapField, Sequence[SpectraRecorded]
     disk.publish(temporary, path)
 
 
-def _pack_field(group: Any, field: MapField, batches: Sequence[SpectraRecorded], read: Read) -> None:
+def pack_field(group: Any, field: MapField, batches: Sequence[SpectraRecorded], read: Read) -> None:
+    """Write the spectra of one field into an empty group; raises as `read`."""
     first, axis = read(batches[0])
     group.attrs.update(
         left_px=field.box.left,

@@ -45,6 +45,11 @@ class RunFolder:
         return self.path / "run.hspy"
 
     @property
+    def report(self) -> Path:
+        """The page that shows the run to people."""
+        return self.path / "report.html"
+
+    @property
     def config_given(self) -> Path:
         """The configuration as given."""
         return self.path / "config.toml"

@@ -14,6 +14,7 @@ from sparse_actors.errors import JournalError
 from sparse_actors.geometry import Panorama, PartitionId, TileIndex
 from sparse_actors.messages import (
     ActorFailed,
+    AuditUpdated,
     DetectionFailed,
     ExposureStarted,
     ImagesLost,
@@ -23,6 +24,7 @@ from sparse_actors.messages import (
     PoisFound,
     Recorded,
     RecordingFailed,
+    RegionInspected,
     RegionsPlanned,
     RegionsProposed,
     RunFinished,
@@ -90,6 +92,10 @@ class RunRecord:
     """How often the beam set out on a scan; more than 1 means more than one dose."""
     regions: dict[PartitionId, RegionsPlanned] = field(default_factory=dict)
     pois: dict[PartitionId, PoisFound] = field(default_factory=dict)
+    sites: dict[ScanId, int] = field(default_factory=dict)
+    """How many sites are seen in each region that was inspected at analysis quality."""
+    audits: dict[TileIndex, AuditUpdated] = field(default_factory=dict)
+    """What the audit told with each tile, in the order of telling."""
     failures: list[Failure] = field(default_factory=list)
     contradictions: list[str] = field(default_factory=list)
     """Records that cannot both be true; empty unless something is broken."""
@@ -140,6 +146,11 @@ class RunRecord:
                 self.finished_tiles.discard(partition.tile)
             case PoisFound(partition=partition):
                 self.pois[partition] = message
+            case RegionInspected(scan_id=scan_id, pois=pois):
+                self.sites[scan_id] = len(pois)
+            case AuditUpdated(tile=tile):
+                self.audits.pop(tile, None)
+                self.audits[tile] = message
             case RegionsPlanned(partition=partition, scans=scans):
                 self.regions[partition] = message
                 for scan in scans:
@@ -177,6 +188,7 @@ class RunRecord:
     def lose(self, scan_id: ScanId, reason: str) -> None:
         """Count a scan as not recorded: its pixels are gone."""
         self.lost[scan_id] = reason
+        self.sites.pop(scan_id, None)
         self.finished_tiles.discard(scan_id.partition.tile)
         self.recorded.pop(scan_id, None)
 
@@ -238,6 +250,12 @@ class RunRecord:
             raise JournalError(
                 f"{self.folder.journal}: its configuration has no panorama: {error!r}"
             ) from None
+
+    @property
+    def analysis_px(self) -> tuple[int, int]:
+        """(width, height) of a whole field of view on the grid of the rescans."""
+        width, height = self.config["scan"]["analysis"]["size_px"]
+        return width, height
 
     def image(self, scan_id: ScanId) -> NDArray[Any]:
         """Return a recorded image, `scan.shape`, read-only and checked.

@@ -20,6 +20,8 @@ from .run_record import RunRecord
 Columns = Mapping[str, NDArray[Any] | list[str]]
 """Values by column name; units stand at the end of the name."""
 
+NOT_INSPECTED = -1
+"""In place of a number of sites."""
 UNITS = {"mm": "mm", "px": "px", "s": "s", "ns": "ns", "pct": "%", "nm2": "1/nm^2"}
 
 
@@ -73,9 +75,38 @@ def region_table(record: RunRecord, mosaic: Mosaic) -> Columns:
         "pixels": _whole(scan.pixels for scan in scans),
         "stage_x_mm": np.array([x for x, _ in centres]),
         "stage_y_mm": np.array([y for _, y in centres]),
-        "source": [_source(record, scan) for scan in scans],
+        "source": [region_source(record, scan) for scan in scans],
+        **_sites_seen(record, scans),
         "status": [record.status(scan.id) for scan in scans],
         "path": [paths.get(scan.id, "") for scan in scans],
+    }
+
+
+def _sites_seen(record: RunRecord, scans: Sequence[Scan]) -> Columns:
+    """Return how many sites each region has; no column where nobody looked at regions again."""
+    if not record.sites:
+        return {}
+    return {"sites_seen": _whole(record.sites.get(scan.id, NOT_INSPECTED) for scan in scans)}
+
+
+def audit_table(record: RunRecord) -> Columns:
+    """Return what the audit told with each tile: what was seen in it, and of all tiles until then."""
+    told = list(record.audits.values())
+
+    def shares(name: str) -> NDArray[np.float64]:
+        return np.array([getattr(one, name) for one in told], dtype=np.float64)
+
+    return {
+        "tile": [str(one.tile) for one in told],
+        "found": _whole(one.found for one in told),
+        "windows": _whole(one.windows for one in told),
+        "windows_drawn": _whole(len(one.missed) for one in told),
+        "missed_seen": _whole(sum(one.missed) for one in told),
+        "missed_so_far": shares("all_missed"),
+        "recall_so_far": shares("recall"),
+        "recall_low": shares("recall_low"),
+        "recall_high": shares("recall_high"),
+        "recall_at_most": shares("recall_at_most"),
     }
 
 
@@ -146,7 +177,7 @@ def recorded_scans(record: RunRecord) -> list[Scan]:
     return [record.scans[scan_id] for scan_id in sorted(record.recorded, key=str)]
 
 
-def _source(record: RunRecord, scan: Scan) -> str:
+def region_source(record: RunRecord, scan: Scan) -> str:
     """Return who wanted a region: the detector, or whoever proposed it."""
     planned = record.regions.get(scan.id.partition)
     return (planned.source if planned else "") or "detector"

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """One recorded image and its place in the panorama, px."""
-
-    left: int
-    top: int
-    width: int
-    height: int
-    file: Path
+from .recording import Patch, decode
 
 
 def read_table(directory: Path, table: str, file_pattern: str) -> tuple[Patch, ...]:
@@ -45,7 +36,8 @@ def read_table(directory: Path, table: str, file_pattern: str) -> tuple[Patch, .
                 f"{path} line {number}: {type(error).__name__} {error}; expected numbers row, col, x_px, "
                 "y_px, w, h and a name in file or source_file"
             ) from error
-        patches.append(Patch(left, top, width, height, directory / name))
+        file_name = directory / name
+        patches.append(Patch(left, top, width, height, file_name, partial(decode, file_name)))
     missing = [patch.file.name for patch in patches if not patch.file.is_file()]
     if missing or not patches:
         raise ValueError(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from sparse_actors.evaluation.audit import AuditedTile, estimate
+from sparse_actors.planning.audit_estimate import AuditedTile, estimate
 
 
 def audited(found=40, windows=100, missed=(0, 0, 0, 0)):

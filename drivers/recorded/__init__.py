@@ -1,0 +1,1 @@
+"""What people have recorded, read for replay: each kind of file in a file of its own."""

@@ -1,0 +1,1 @@
+"""Pages of one file that show a finished run, or a sweep, to people."""
