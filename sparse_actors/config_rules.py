@@ -21,7 +21,7 @@ from .config_sources import Settings
 from .errors import ConfigError
 from .geometry import partition_boxes
 from .imaging import dose_e_per_nm2, spot_s
-from .network.endpoints import listen_problem, tap_problem
+from .network.endpoints import listen_problem, pool_problem, tap_problem
 from .network.keys import Keys, keys_folder
 from .page.access import parse_listen
 from .toml_text import Key
@@ -283,6 +283,8 @@ def _pairs(config: Config) -> Iterator[str]:
 def _listen(config: Config) -> Iterator[str]:
     if problem := listen_problem(config.workers.listen, Keys(keys_folder(os.environ))):
         yield f"workers.listen = {came(config.workers.listen)}: {problem}"
+    if problem := pool_problem(config.workers.pool, config.workers.model_dump(exclude={"pool"})):
+        yield problem
     taps = config.taps
     yield from filter(
         None, (tap_problem("listen", taps.listen), tap_problem("images_listen", taps.images_listen))
@@ -407,7 +409,7 @@ RULES: dict[Callable[[Config], Iterator[str]], tuple[Key, ...]] = {
         ("scan", "analysis"),
     ),
     _pairs: (("pairs",), _ANALYSIS, _CORNERS),
-    _listen: (("workers", "listen"), ("taps",)),
+    _listen: (("workers",), ("taps",)),
     _page: (("page",),),
     _driver: (plugins.NAME_KEY["microscope"], plugins.OPTIONS_KEY["microscope"]),
     _detector: (plugins.NAME_KEY["detector"], plugins.OPTIONS_KEY["detector"]),
