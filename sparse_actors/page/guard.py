@@ -21,7 +21,7 @@ class Guarded:
         self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
-        """Answer a request, or refuse it."""
+        """Serve a request or a connection, unless it is meant for a page of another name."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
