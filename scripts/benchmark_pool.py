@@ -39,6 +39,7 @@ from sparse_actors.contracts.detector import Pois
 from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.messages import DetectImage, DetectionLost, DetectionReturned, Message
 from sparse_actors.network.pool import WorkerPool
+from sparse_actors.network.welcome import welcome_of
 from sparse_actors.testing.cuttable_link import CuttableLink
 
 JOB_S = 0.3
@@ -86,9 +87,7 @@ def _ours(folder: Path, *, is_local: bool) -> Iterator[System]:
         pool = WorkerPool(
             publish=published.put,
             now=time.monotonic,
-            detector="benchmark_pool:Work",
-            options={},
-            deadline_s=60.0,
+            welcome=welcome_of(detector="benchmark_pool:Work", options={}, deadline_s=60.0),
             local_workers=2 if is_local else 0,
             listen="" if is_local else "tcp://127.0.0.1:*",
         )

@@ -24,10 +24,7 @@ from sparse_actors.hooks import CLOSE_S, Hooks
 from sparse_actors.instrument_times import read_times, write_times
 from sparse_actors.lease import leased
 from sparse_actors.messages import Message, RunFinished, RunStarted, StopRun, WorkerJoined, WorkerLost
-from sparse_actors.network.endpoints import needs_keys
-from sparse_actors.network.keys import Keys, keys_folder
-from sparse_actors.network.local_workers import spare_cores
-from sparse_actors.network.pool import WorkerPool
+from sparse_actors.network.pool_contract import Pool
 from sparse_actors.network.taps import Taps
 from sparse_actors.page.process import page_process
 from sparse_actors.planning.learnt_times import LearntTimes
@@ -44,6 +41,7 @@ from sparse_actors.recording.spectra import SpectraStore
 from sparse_actors.report.at_end import report_problems
 from sparse_actors.run_control import RunControl
 from sparse_actors.run_log import RunLog
+from sparse_actors.run_pool import pool_of
 from sparse_actors.runtime.bus import Bus, Tap
 from sparse_actors.runtime.clock import Clock
 from sparse_actors.runtime.shell import Shell
@@ -108,6 +106,7 @@ def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
         until_tile=until_tile,
         fields=None if config.eds is None else config.eds.fields(),
         audit=None if config.audit is None else config.audit.plan(),
+        inspects=config.inspect is not None or config.audit is not None,
         seed=config.run.seed,
     )
     if config.pairs is None:
@@ -281,25 +280,15 @@ class _Survey:
         eds = config.eds
         map_plan = None if eds is None else eds.plan(config.run.seed, config.limits.scan_attempts)
         self._map_plan = map_plan
-        self._pool: WorkerPool | None = None
+        self._pool: Pool | None = None
         if not isinstance(plan, PairsPlan):
-            self._pool = WorkerPool(
+            self._pool = pool_of(
+                config,
+                detects=bool(plan.tiles),
+                inspects=plan.inspects,
+                files=files,
                 publish=bus.publish,
                 now=clock.now,
-                detector=config.detect.detector if plan.tiles else "",
-                options=config.detect.options if plan.tiles else {},
-                inspector=config.detect.detector if plan.inspects else "",
-                inspector_options=config.inspector_options,
-                classifier="" if eds is None else eds.classifier,
-                classifier_options={} if eds is None else eds.options,
-                classifier_files=files,
-                deadline_s=config.detect.deadline_s,
-                local_workers=config.workers.local or spare_cores(),
-                listen=config.workers.listen,
-                keys=Keys(keys_folder(os.environ)) if needs_keys(config.workers.listen) else None,
-                needs=config.detect.needs,
-                tags=config.workers.tags,
-                token=os.environ.get("SPARSE_ACTORS_WORKER_TOKEN", ""),
                 log=folder.path / "workers.log",
             )
         self._taps = ExitStack()

@@ -27,6 +27,8 @@ class WorkersTable(Table):
     """where workers of other computers join, tcp://ADDRESS:PORT; empty: local workers only"""
     tags: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")], ...] = ()
     """what this computer has for its own workers, such as ["gpu"]"""
+    pool: str = Field(default="", pattern=r"^(dask://[^\s/]+:[0-9]{1,5})?$")
+    """detect on a Dask cluster instead: dask://HOST:PORT of its scheduler; empty: workers of our own"""
 
 
 class TapsTable(Table):

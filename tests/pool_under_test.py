@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import queue
 import subprocess
@@ -20,7 +21,9 @@ from zmq.utils.garbage import gc as zero_copy
 
 from sparse_actors.geometry import PartitionId, TileIndex
 from sparse_actors.messages import DetectImage, DetectionLost, DetectionReturned, Message
+from sparse_actors.network.dask_pool import DaskPool
 from sparse_actors.network.pool import WorkerPool
+from sparse_actors.network.welcome import welcome_of
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
@@ -42,16 +45,14 @@ class PoolUnderTest:
         self._attempt = 0
         self._published: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._log = log
-        settings: dict[str, Any] = {
-            "detector": "odd_detectors:Odd",
-            "options": {},
-            "deadline_s": WAIT_S,
-            "local_workers": 1,
-            "restart_budget": 10,
-        }
-        self.pool = WorkerPool(
-            publish=self._published.put, now=time.monotonic, log=log, **(settings | arguments)
+        self.pool = self._made(
+            {"detector": "odd_detectors:Odd", "options": {}, "deadline_s": WAIT_S} | arguments
         )
+
+    def _made(self, arguments: dict[str, Any]) -> Any:
+        settings = {"local_workers": 1, "restart_budget": 10, "log": self._log} | arguments
+        welcome = welcome_of(**_split(settings))
+        return WorkerPool(publish=self._published.put, now=time.monotonic, welcome=welcome, **settings)
 
     def next(self, kind: type[AnyMessage]) -> AnyMessage:
         """Wait for the next message of a kind; what comes before is passed over."""
@@ -67,11 +68,11 @@ class PoolUnderTest:
                 return message
             passed.append(message)
 
-    def submit(self, image: np.ndarray[Any, Any], scale: int = 1) -> None:
+    def submit(self, image: np.ndarray[Any, Any], scale: int = 1, *, may_be_refused: bool = False) -> None:
         self._attempt += 1
         partition = PartitionId(TileIndex(0, 0), 0)
         order = DetectImage(partition=partition, attempt=self._attempt, image=image, scale=scale)
-        assert self.pool.offer(order)
+        assert self.pool.offer(order) or may_be_refused
 
     def detect(self, behaviour: str) -> DetectionReturned | DetectionLost:
         self.submit(image_that_means(behaviour))
@@ -86,6 +87,25 @@ class PoolUnderTest:
 
     def nothing_more(self) -> bool:
         return self._published.empty()
+
+
+class DaskPoolUnderTest(PoolUnderTest):
+    """The same on a Dask cluster."""
+
+    def __init__(self, url: str, log: Path, **arguments: Any) -> None:
+        self._url = url
+        super().__init__(log, **arguments)
+
+    def _made(self, arguments: dict[str, Any]) -> Any:
+        welcome = welcome_of(**_split(arguments))
+        budget = {"start_budget": arguments.get("restart_budget", 10)}
+        return DaskPool(self._url, publish=self._published.put, now=time.monotonic, welcome=welcome, **budget)
+
+
+def _split(settings: dict[str, Any]) -> dict[str, Any]:
+    """Take out of the settings of a pool what its workers are told."""
+    told = inspect.signature(welcome_of).parameters.keys() & settings.keys()
+    return {name: settings.pop(name) for name in told}
 
 
 OpenPool = Callable[..., PoolUnderTest]

@@ -39,13 +39,16 @@ MAY_IMPORT = {
     "actors": BASE | {"contracts", "messages", "planning", "sampling", "mapping"},
     "runtime": BASE | {"messages"},
     "map_files": set(),
-    "network": BASE | {"contracts", "messages", "wire", "packing", "plugins", "map_files"},
+    "dask_client": {"errors"},
+    "network": BASE | {"contracts", "messages", "wire", "packing", "plugins", "map_files", "dask_client"},
     "recording": BASE | {"contracts", "messages", "wire", "dose"},
     "results": BASE | {"contracts", "messages", "recording"},
+    "napari_plugin": BASE | {"recording", "results"},
     "export": BASE | {"contracts", "messages", "recording", "results"},
     "plugins": BASE | {"contracts", "config_report", "toml_text"},
     "evaluation": BASE
-    | {"contracts", "messages", "detection", "planning", "recording", "config", "plugins", "toml_text"},
+    | {"contracts", "messages", "detection", "planning", "recording", "config", "plugins", "toml_text"}
+    | {"dask_client"},
     "report": BASE
     | {
         "contracts",
@@ -67,7 +70,7 @@ ONLY_IN = {
     "zmq": {"network"},
     "msgpack": {"wire"},
     "h5py": {"recording"},
-    "distributed": {"evaluation"},
+    "distributed": {"dask_client"},
     "onnxruntime": {"detection"},
     "zstandard": {"packing"},
     "jinja2": {"report"},

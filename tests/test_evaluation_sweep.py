@@ -58,8 +58,8 @@ def test_several_processes_find_the_same(
 def test_a_dask_cluster_finds_the_same(
     pairs: Path, wanted: list[Configuration], in_one_process: bytes, tmp_path: Path
 ) -> None:
-    with cluster(tmp_path) as address:
-        sweep(pairs, wanted, tmp_path / "out", engine_name=f"dask://{address}")
+    with cluster(tmp_path) as url:
+        sweep(pairs, wanted, tmp_path / "out", engine_name=url)
     assert (tmp_path / "out" / RESULTS).read_bytes() == in_one_process
 
 
@@ -102,7 +102,7 @@ def test_a_wrong_option_is_found_before_anything_is_computed(pairs: Path, tmp_pa
 def test_an_engine_that_is_not_there_is_refused(
     engine: str, pairs: Path, wanted: list[Configuration], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sparse_actors.evaluation.engines.CONNECT_S", 0.5)
+    monkeypatch.setattr("sparse_actors.dask_client.CONNECT_S", 0.5)
     with pytest.raises(ConfigError, match=f"--engine {engine}"):
         sweep(pairs, wanted[:1], tmp_path, engine_name=engine)
 

@@ -47,8 +47,8 @@ def test_one_process_several_a_cluster_and_a_killed_sweep_make_the_identical_tab
     assert table(pairs, wanted, tmp_path / "local", jobs=2) == expected
     assert (tmp_path / "local" / RESULTS).read_bytes() == results
 
-    with cluster(tmp_path) as address:
-        assert table(pairs, wanted, tmp_path / "dask", engine_name=f"dask://{address}") == expected
+    with cluster(tmp_path) as url:
+        assert table(pairs, wanted, tmp_path / "dask", engine_name=url) == expected
     assert (tmp_path / "dask" / RESULTS).read_bytes() == results
 
     out = tmp_path / "killed"

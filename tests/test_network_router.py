@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,8 @@ import pytest
 from sparse_actors.errors import ConfigError
 from sparse_actors.network.endpoints import check_listen
 from sparse_actors.network.keys import DAEMON, Keys
-from sparse_actors.network.pool import WorkerPool
 from sparse_actors.network.router import Router
+from sparse_actors.network.welcome import welcome_of
 
 
 @pytest.mark.parametrize(
@@ -82,11 +81,4 @@ def test_a_long_temporary_path_does_not_hinder(tmp_path: Path, monkeypatch: pyte
 
 def test_options_that_cannot_be_sent_are_refused() -> None:
     with pytest.raises(ConfigError, match="not finite"):
-        WorkerPool(
-            publish=print,
-            now=time.monotonic,
-            detector="find",
-            options={"threshold": float("nan")},
-            deadline_s=1.0,
-            local_workers=0,
-        )
+        welcome_of(detector="find", options={"threshold": float("nan")}, deadline_s=1.0)

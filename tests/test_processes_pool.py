@@ -48,7 +48,6 @@ from sparse_actors.messages import (
     WorkerReady,
     WorkerWelcome,
 )
-from sparse_actors.network.pool import MAX_OPEN_JOBS
 from sparse_actors.version import VERSION
 
 __all__ = ["open_pool", "zero_copy_thread"]  # fixtures
@@ -99,24 +98,6 @@ def test_a_worker_that_dies_loses_its_job_and_is_replaced(open_pool: OpenPool) -
 
 
 @pytest.mark.failure_matrix
-@posix_only
-def test_a_worker_killed_from_outside_loses_its_job_and_only_it(open_pool: OpenPool) -> None:
-    under_test = open_pool(local_workers=2)
-    joined = {j.worker: j.pid for j in (under_test.next(WorkerJoined), under_test.next(WorkerJoined))}
-    under_test.submit(image_that_means("hang"))
-    # The other worker is free: it answers while the first hangs.
-    free = under_test.process_id()
-    (busy,) = set(joined.values()) - {free}
-    started_s = time.monotonic()
-    os.kill(busy, signal.SIGKILL)
-    answer = under_test.next(DetectionLost)
-    assert answer.reason == "worker died: signal SIGKILL"
-    assert joined[answer.worker] == busy
-    assert time.monotonic() - started_s < 5
-    assert under_test.next(WorkerJoined).worker == answer.worker
-
-
-@pytest.mark.failure_matrix
 def test_a_detector_that_hangs_is_killed_at_its_deadline(open_pool: OpenPool) -> None:
     under_test = open_pool(deadline_s=0.5, restart_budget=0)
     for behaviour in ENDLESS:
@@ -130,16 +111,6 @@ def test_a_detector_that_hangs_is_killed_at_its_deadline(open_pool: OpenPool) ->
     # Ending at a deadline is no fault of the worker, so that even a budget of 0 gives a new one.
     under_test.next(WorkerJoined)
     assert under_test.process_id() > 0
-
-
-@pytest.mark.failure_matrix
-@posix_only
-def test_an_idle_worker_that_stands_still_is_replaced(open_pool: OpenPool) -> None:
-    under_test = open_pool(heartbeat_s=0.2, silence_s=1.0)
-    pid = under_test.next(WorkerJoined).pid
-    os.kill(pid, signal.SIGSTOP)
-    assert under_test.next(WorkerLost).reason == "silent for 1 s"
-    assert under_test.next(WorkerJoined).pid != pid
 
 
 @pytest.mark.failure_matrix
@@ -304,20 +275,6 @@ def test_a_late_result_and_one_for_nobody_are_refused(open_pool: OpenPool, deale
 
 
 # -- the port, and the end -------------------------------------------------------------------------
-
-
-@pytest.mark.failure_matrix
-def test_the_queue_is_bounded_and_a_closed_pool_takes_nothing(open_pool: OpenPool) -> None:
-    under_test = open_pool(local_workers=0)
-    for _ in range(MAX_OPEN_JOBS):
-        under_test.submit(image_that_means("nothing"))
-    order = DetectImage(
-        partition=PartitionId(TileIndex(9, 9), 0), attempt=1, image=image_that_means("nothing"), scale=1
-    )
-    assert not under_test.pool.offer(order)
-    assert not under_test.pool.offer(Heartbeat())
-    under_test.pool.close()
-    assert not under_test.pool.offer(order)
 
 
 @pytest.mark.parametrize("behaviour", ["nothing", "hang"])

@@ -14,7 +14,7 @@ from .evaluation_commands import codesign, pairs, promise, sweep, train_detector
 from .keys_commands import keys_app
 from .page_command import page
 from .queue_commands import COMMANDS
-from .recorded_commands import export, repair, replay, report
+from .recorded_commands import export, redetect, repair, replay, report
 from .reporting import Commands, ConfigFile, Json, Overrides, print_json, reported
 from .spectra_commands import learn, train_app
 
@@ -290,6 +290,7 @@ app.command()(learn)
 app.command()(export)
 app.command()(repair)
 app.command()(replay)
+app.command()(redetect)
 app.command()(report)
 app.command()(page)
 app.add_typer(train_app, name="train")

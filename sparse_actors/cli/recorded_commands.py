@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .reporting import Json, print_json, reported
+from .reporting import Json, Overrides, print_json, reported
 
 RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", exists=True, file_okay=False, help="Folder of a run.")
@@ -102,6 +102,38 @@ def repair(folder: RunArgument, as_json: Json = False) -> None:
                 typer.echo(text, err=True)
         typer.echo(f"wrote {RunFolder(folder).nexus}", err=True)
         raise typer.Exit(ExitCode.RUN_FAILED if problems else ExitCode.DONE)
+
+
+def redetect(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", exists=True, file_okay=False, help="Folders of runs.")
+    ],
+    overrides: Overrides = None,
+    engine: Annotated[
+        str, typer.Option(metavar="local|dask://HOST:PORT", help="Where to compute.")
+    ] = "local",
+    jobs: Annotated[int, typer.Option(min=0, help="Local processes; 0: one for every core.")] = 0,
+    path_map: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HERE=THERE", help="Where a cluster finds the runs, e.g. /data=Z:/data."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the results, which may hold earlier ones.")
+    ] = Path("redetected"),
+    as_json: Json = False,
+) -> None:
+    """Detect again in recorded fast images, e.g. with --set detect.options.threshold=60, and compare.
+
+    What was stopped goes on where it was when the same command is given again.
+    """
+    with reported(as_json) as data:
+        from .redetect import redetect_shown
+
+        rows = redetect_shown(
+            folders, overrides or (), out, engine=engine, jobs=jobs, path_maps=path_map or ()
+        )
+        if as_json:
+            print_json(data, out=str(out), tiles=rows)
 
 
 def report(

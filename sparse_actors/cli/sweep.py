@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,11 @@ from sparse_actors.evaluation.table import Row, rows, to_csv, to_markdown
 from sparse_actors.report.sweep_page import write_sweep
 from sparse_actors.toml_edit import with_values
 
-from .display import duration
 from .pairs import fast_setting
+from .work_display import WorkDisplay
 
 SHOWN = 12
 """Rows of the table on the terminal: the fastest of each recall."""
-LINE_PERIOD_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +66,7 @@ def sweep_shown(folder: Path, options: SweepOptions) -> dict[str, Any]:
     console = Console(stderr=True)
     said = f"{len(wanted)} configurations on {len(pairs.tiles)} tiles; {pairs.origin}"
     console.print(said, markup=False, highlight=False, soft_wrap=True)
-    with _Progress(console) as progress:
+    with WorkDisplay(console, "configurations") as progress:
         results = sweep(
             folder, wanted, out, engine_name=options.engine, jobs=options.jobs, on_progress=progress.show
         )
@@ -155,38 +153,6 @@ def _shown(results: Sequence[Judged]) -> Table:
             f"{measured.full_time:.1%}",
         )
     return table
-
-
-class _Progress:
-    """How many configurations are done: a line that changes on a terminal, else one now and then."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._status = console.status("opening the pairs")
-        self._began_s = self._said_s = time.monotonic()
-        self._before: int | None = None
-
-    def __enter__(self) -> _Progress:
-        if self._console.is_terminal:
-            self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._status.stop()
-
-    def show(self, done: int, total: int) -> None:
-        if self._before is None:
-            self._before = done
-        now_s = time.monotonic()
-        text = f"{done} of {total} configurations"
-        if done > self._before:
-            left_s = (now_s - self._began_s) / (done - self._before) * (total - done)
-            text += f", {duration(left_s)} left"
-        if self._console.is_terminal:
-            self._status.update(text)
-        elif done == total or now_s - self._said_s > LINE_PERIOD_S:
-            self._said_s = now_s
-            self._console.print(text, markup=False, highlight=False)
 
 
 def rows_as_json(table: Sequence[Row]) -> list[Row]:

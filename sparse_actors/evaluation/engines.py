@@ -1,4 +1,4 @@
-"""Where the work of a sweep is done: in processes of this computer, or on a Dask cluster."""
+"""Where work over recorded images is done: in processes of this computer, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from typing import Any
 
+from sparse_actors.dask_client import CONNECT_S, SCHEME, find_scheduler
 from sparse_actors.errors import ConfigError
-
-CONNECT_S = 20.0
 
 
 class _Here(Executor):
@@ -36,6 +34,28 @@ class _Lazy(Future[Any]):
         return super().result(timeout)
 
 
+def computed(
+    engine_name: str, jobs: int, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
+) -> Generator[Any, None, None]:
+    """Yield what a function makes of each of the arguments, in their order, computed side by side.
+
+    The function is one of a module; what has not begun is dropped when the generator is closed.
+
+    Parameters
+    ----------
+    engine_name, jobs
+        See `engine`.
+    """
+    with engine(engine_name, jobs) as executor:
+        futures = [executor.submit(function, *given) for given in arguments]
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
 @contextlib.contextmanager
 def engine(name: str, jobs: int) -> Iterator[Executor]:
     """Yield an executor; work that has not begun is dropped at the end.
@@ -43,8 +63,8 @@ def engine(name: str, jobs: int) -> Iterator[Executor]:
     Parameters
     ----------
     name
-        "local", or the address of a Dask scheduler: "dask://host:port". Its workers need sparse-actors and
-        the folder of the pairs under the same path.
+        "local", or the address of a Dask scheduler: "dask://host:port". Its workers need sparse-actors in
+        the same version, and the folders under the paths that they are told.
     jobs
         Local processes; 1 works in this one, 0 takes one for every core.
 
@@ -63,8 +83,8 @@ def engine(name: str, jobs: int) -> Iterator[Executor]:
             yield executor
         finally:
             executor.shutdown(cancel_futures=True)
-    elif name.startswith("dask://"):
-        yield from _dask(name.removeprefix("dask://"))
+    elif name.startswith(SCHEME):
+        yield from _dask(name)
     else:
         raise ConfigError(f"--engine {name}: expected local or dask://HOST:PORT")
 
@@ -74,23 +94,15 @@ def _alone() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _dask(address: str) -> Iterator[Executor]:
+def _dask(url: str) -> Iterator[Executor]:
+    client_class, address = find_scheduler(url, f"--engine {url}")
     try:
-        from distributed import Client
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "--engine dask: needs the package distributed: pip install sparse-actors[dask]"
-        ) from None
-    host, _, port = address.rpartition(":")
-    try:
-        # A client that does not connect leaves its thread behind: see first that somebody is there.
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-        client = Client(f"tcp://{address}", timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--engine dask://{address}: there is no scheduler: {error}") from None
+        client = client_class(address, timeout=CONNECT_S, set_as_default=False)
+    except OSError as error:
+        raise ConfigError(f"--engine {url}: there is no scheduler: {error}") from None
     with client:
         if not client.scheduler_info()["workers"]:
-            raise ConfigError(f"--engine dask://{address}: the scheduler has no workers yet; start some")
+            raise ConfigError(f"--engine {url}: the scheduler has no workers yet; start some")
         executor = client.get_executor(pure=False)
         try:
             yield executor

@@ -7,9 +7,7 @@ a sweep that was killed goes on after the last whole line. Lines of other grids 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +16,12 @@ from typing import Any
 from sparse_actors.errors import ConfigError, PluginError
 from sparse_actors.version import VERSION
 
-from .engines import engine
+from .engines import computed
 from .grid import Configuration
 from .judging import checked_config, judged
 from .measures import Measures, TileScore, measures
 from .pairs import Pairs, open_pairs
+from .result_lines import ResultLines
 
 RESULTS = "results.jsonl"
 
@@ -76,21 +75,19 @@ def sweep(
     left = [configuration for configuration in wanted if configuration.name not in table.scores]
     on_progress(len(wanted) - len(left), len(wanted))
     if left:
-        with engine(engine_name, jobs) as executor:
-            path = str(folder.absolute())
-            futures = [executor.submit(judged, path, configuration) for configuration in left]
-            try:
-                # In the order of the grid, so that the table is the same whoever is done first.
-                for number, (configuration, future) in enumerate(zip(left, futures, strict=True), start=1):
-                    table.add(configuration, future.result())
-                    on_progress(len(wanted) - len(left) + number, len(wanted))
-            except BrokenExecutor as error:
-                raise PluginError(
-                    f"a process of the sweep died: {error}; what is done is kept in {table.path}"
-                ) from error
-            finally:
-                for future in futures:
-                    future.cancel()
+        path = str(folder.absolute())
+        # In the order of the grid, so that the table is the same whoever is done first.
+        scores = computed(engine_name, jobs, judged, [(path, configuration) for configuration in left])
+        try:
+            for number, configuration in enumerate(left, start=1):
+                table.add(configuration, next(scores))
+                on_progress(len(wanted) - len(left) + number, len(wanted))
+        except BrokenExecutor as error:
+            raise PluginError(
+                f"a process of the sweep died: {error}; what is done is kept in {table.path}"
+            ) from error
+        finally:
+            scores.close()
     return [Judged(configuration, table.scores[configuration.name]) for configuration in wanted]
 
 
@@ -104,59 +101,20 @@ def _identity(pairs: Pairs) -> dict[str, Any]:
 
 
 class Results:
-    """The table of finished configurations.
-
-    Parameters
-    ----------
-    path
-        A file, or where to make one.
-    identity
-        Its first line: what all results in it have in common.
-
-    Raises
-    ------
-    ConfigError
-        The file is of other pairs, or none of results.
-    """
+    """The table of finished configurations; see `ResultLines`."""
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
         self.path = path
-        self.scores: dict[str, tuple[TileScore, ...]] = {}
-        lines = list(_whole_lines(path)) if path.exists() else []
-        if not lines:
-            self._append(identity, "wb")
-            return
+        self._lines = ResultLines(path, identity)
         try:
-            found = json.loads(lines[0])
-            for line in lines[1:]:
-                row = json.loads(line)
-                self.scores[row["name"]] = tuple(TileScore.from_json(entry) for entry in row["tiles"])
-        except (ValueError, KeyError, TypeError) as error:
+            self.scores = {
+                name: tuple(TileScore.from_json(entry) for entry in row["tiles"])
+                for name, row in self._lines.rows.items()
+            }
+        except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{path}: is no table of results: {error}") from None
-        if found != identity:
-            differs = [key for key in identity if found.get(key) != identity[key]]
-            raise ConfigError(
-                f"{path}: holds results of other {', '.join(differs)}; name another folder with --out"
-            )
 
     def add(self, configuration: Configuration, scores: Sequence[TileScore]) -> None:
         """Write one result; it survives the death of this process."""
-        row = {"name": configuration.name, "tiles": [entry.to_json() for entry in scores]}
-        self._append(row, "ab")
+        self._lines.add(configuration.name, {"tiles": [entry.to_json() for entry in scores]})
         self.scores[configuration.name] = tuple(scores)
-
-    def _append(self, row: dict[str, Any], mode: str) -> None:
-        with self.path.open(mode) as file:
-            file.write(json.dumps(row).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _whole_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines, and cut off the last if it is not whole."""
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    if end < len(data):
-        with path.open("r+b") as file:
-            file.truncate(end)
-    yield from data[:end].splitlines()

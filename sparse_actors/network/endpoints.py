@@ -61,3 +61,11 @@ def tap_problem(key: str, endpoint: str) -> str:
         f"taps.{key} = {endpoint!r}: expected a loopback address such as 'tcp://127.0.0.1:7742'. "
         "Taps on other computers reach it through a tunnel (ssh -L)"
     )
+
+
+def pool_problem(pool: str, own: dict[str, object]) -> str:
+    """Say which settings of our own workers stand beside another pool; empty if none does."""
+    given = [f"workers.{key} = {value!r}" for key, value in own.items() if value]
+    if not pool or not given:
+        return ""
+    return f"workers.pool = {pool!r}: the cluster has its own workers; leave out {', '.join(given)}"

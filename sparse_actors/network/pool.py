@@ -6,16 +6,14 @@ import queue
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 
-from sparse_actors import plugins, wire
-from sparse_actors.errors import ConfigError, PluginError, WireError
+from sparse_actors.errors import WireError
 from sparse_actors.messages import (
     ActorFailed,
     ClassifySpectra,
@@ -23,7 +21,6 @@ from sparse_actors.messages import (
     DetectionReturned,
     InspectRegion,
     Message,
-    MessageRefused,
     WorkerWelcome,
 )
 
@@ -32,8 +29,8 @@ from .endpoints import check_listen
 from .jobs import Job
 from .keys import Keys
 from .local_workers import KILL_S, LocalWorkers
+from .refusals import Refusals
 from .router import Router
-from .same_code import code_of
 from .worker_book import WorkerBook
 
 POLL_S = 0.05
@@ -44,7 +41,7 @@ MAX_OPEN_JOBS = 512
 
 
 class WorkerPool:
-    """Port on the bus that hands images and spectra to workers and publishes what they return.
+    """Hands images and spectra to workers over ZeroMQ and publishes what they return; see `Pool`.
 
     One thread owns the socket and the local processes; the decisions are in `WorkerBook`.
 
@@ -54,16 +51,8 @@ class WorkerPool:
         Called with every message, from the pool's thread.
     now
         Unix time (s) on a clock that never steps.
-    detector, options
-        Name or "module:Class" of the detector, and its options; empty for none.
-    inspector, inspector_options
-        Likewise of the detector that looks at rescanned regions.
-    classifier, classifier_options
-        Likewise of the classifier of spectra.
-    classifier_files
-        SHA-256 of the files that these options must name, by their keys; see `map_files`.
-    deadline_s
-        Longest time for one job, from when a worker takes it.
+    welcome
+        What workers are told; its times hold for this side too.
     local_workers
         Number of worker processes on this machine.
     listen
@@ -76,8 +65,6 @@ class WorkerPool:
         Tags that a worker must have to be given images.
     tags
         Those of the local workers.
-    heartbeat_s, silence_s
-        Period of the heartbeats, and the silence after which a side is held for dead.
     join_s
         Longest time in which a worker must load its detector.
     restart_budget, restart_window_s
@@ -88,7 +75,7 @@ class WorkerPool:
     Raises
     ------
     ConfigError
-        `listen` may not be listened on, or the options cannot be sent to a worker.
+        `listen` may not be listened on.
     """
 
     name = "workers"
@@ -99,53 +86,24 @@ class WorkerPool:
         *,
         publish: Callable[[Message], None],
         now: Callable[[], float],
-        detector: str,
-        options: Mapping[str, Any],
-        deadline_s: float,
-        inspector: str = "",
-        inspector_options: Mapping[str, Any] | None = None,
-        classifier: str = "",
-        classifier_options: Mapping[str, Any] | None = None,
-        classifier_files: Mapping[str, str] | None = None,
+        welcome: WorkerWelcome,
         local_workers: int,
         listen: str = "",
         token: str = "",
         keys: Keys | None = None,
         needs: Collection[str] = (),
         tags: Collection[str] = (),
-        heartbeat_s: float = 1.0,
-        silence_s: float = 5.0,
         join_s: float = 120.0,
         restart_budget: int = 5,
         restart_window_s: float = 60.0,
         log: Path | None = None,
     ) -> None:
-        welcome = WorkerWelcome(
-            detector=detector,
-            options=dict(options),
-            heartbeat_s=heartbeat_s,
-            silence_s=silence_s,
-            deadline_s=deadline_s,
-            inspector=inspector,
-            inspector_options=dict(inspector_options or {}),
-            classifier=classifier,
-            classifier_options=dict(classifier_options or {}),
-            session=secrets.token_hex(8),
-            code=_code("detector", detector, options)
-            | _code("detector", inspector, inspector_options or {})
-            | _code("classifier", classifier, classifier_options or {}),
-            classifier_files=dict(classifier_files or {}),
-        )
-        try:
-            wire.decode(wire.encode(welcome))
-        except (WireError, TypeError) as error:
-            given = {"detect": options, "audit": inspector_options, "eds": classifier_options}
-            raise ConfigError(f"one of the options {given} cannot be sent to a worker: {error}") from None
         check_listen(listen, keys)
         self.token = token or secrets.token_urlsafe(32)
         self._publish = publish
+        self._refusals = Refusals(publish)
         self._now = now
-        self._open_router = partial(Router, listen, keys, heartbeat_s, silence_s)
+        self._open_router = partial(Router, listen, keys, welcome.heartbeat_s, welcome.silence_s)
         self._book = WorkerBook(
             welcome=welcome, token=self.token, join_s=join_s, needs=needs, local_tags=tags
         )
@@ -157,7 +115,6 @@ class WorkerPool:
         self._router: Router | None = None
         self._thread: threading.Thread | None = None
         self._stop_timeout_s = 2.0
-        self._refused = 0
         self._ping_until_s = 0.0
 
     @property
@@ -259,17 +216,4 @@ class WorkerPool:
                 case Kill(worker, reason, is_overdue):
                     self._local.kill(worker, reason, is_forgiven=is_overdue)
                 case Refuse(reason):
-                    self._refuse(reason)
-
-    def _refuse(self, reason: str) -> None:
-        # A flood must not flood the journal too: told at 1, 2, 4, 8 ...
-        self._refused += 1
-        if self._refused & (self._refused - 1) == 0:
-            self._publish(MessageRefused(origin="workers", reason=reason[:200], count=self._refused))
-
-
-def _code(kind: plugins.Kind, name: str, options: Mapping[str, Any]) -> dict[str, str]:
-    try:
-        return code_of(kind, name, options) if name else {}
-    except PluginError:
-        return {}  # The workers will say what is wrong with it.
+                    self._refusals.add(reason)

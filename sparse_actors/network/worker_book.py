@@ -166,8 +166,8 @@ class WorkerBook:
         worker = self._workers.get(name)
         return list(self._lose(worker, f"worker died: {reason}", now_s)) if worker else []
 
-    def unreachable(self, peer: bytes, now_s: float) -> list[Effect]:
-        """Note that nothing can be sent to a peer."""
+    def unreachable(self, peer: bytes, now_s: float, *, is_cut: bool = False) -> list[Effect]:
+        """Note that nothing can be sent to a peer; `is_cut` if it is known that its process did not end."""
         worker = self._peers.get(peer)
         if worker is None:
             return []
@@ -176,7 +176,7 @@ class WorkerBook:
             worker.unreachable_s = min(worker.unreachable_s, now_s)
             return []
         silent_s = now_s - worker.heard_s
-        if silent_s >= CUT_AFTER * self._welcome.silence_s:
+        if is_cut or silent_s >= CUT_AFTER * self._welcome.silence_s:
             return list(self._lose(worker, f"silent for {silent_s:.1f} s", now_s, is_faultless=True))
         return list(self._lose(worker, "connection lost", now_s))
 
