@@ -102,7 +102,10 @@ def test_the_result_is_written_after_one_signal_and_left_after_two(
     if len(signals) == 1:
         assert (result.outcome, result.problems, code(result)) == ("completed", (), ExitCode.DONE)
     else:
-        assert result.problems == ("the result file was not written; resume to write it",)
+        assert result.problems == (
+            "the result file was not written; resume to write it",
+            "the report was not written; `sparse-actors report` writes it",
+        )
         assert code(result) == ExitCode.INTERRUPTED
         assert not (tmp_path / "run" / "run.nxs").exists()
         assert code(survey(tmp_path, resume=True)) == ExitCode.DONE
