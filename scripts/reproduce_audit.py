@@ -66,6 +66,18 @@ taps. Tiles that were skipped do not count.
 
 judges all finished tiles once more from their images, at any time.
 
+## Site or artefact
+
+```toml
+[inspect]
+detector = "threshold_dbscan"   # any detector, such as one that you trained
+options = {{ threshold = 55 }}
+```
+
+has every rescanned region looked at again in the same way, with or without `[audit]`: one in which the
+detector sees no site is an artefact. The closing report says how many these are. With both tables the audit
+counts what `[inspect]` sees, and `audit.options` is left out.
+
 ## The limit
 
 With `least_recall_pct` the run pauses as soon as it is certain, with 95 % confidence, that less than this

@@ -106,6 +106,7 @@ def survey_plan(config: Config, until_tile: int | None = None) -> SurveyPlan:
         until_tile=until_tile,
         fields=None if config.eds is None else config.eds.fields(),
         audit=None if config.audit is None else config.audit.plan(),
+        inspects=config.inspect is not None or config.audit is not None,
         seed=config.run.seed,
     )
     if config.pairs is None:

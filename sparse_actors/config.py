@@ -196,6 +196,15 @@ class AuditTable(Table):
         )
 
 
+class InspectTable(Table):
+    """A second look at what was rescanned, at analysis quality: a site, or an artefact."""
+
+    detector: str = Field(default="threshold_dbscan", min_length=1)
+    """detector, installed or "module:Class" of your own; where it finds nothing is an artefact"""
+    options: dict[str, Any] = Field(default={}, examples=[{"threshold": 55}])
+    """what this detector takes, see its documentation"""
+
+
 class PairsTable(Table):
     """Whole tiles scanned fast and for analysis, to choose the operating point by; read by `pairs` only."""
 
@@ -216,6 +225,8 @@ class EdsTable(Table):
     """[width, height]: the points of a map that would fill the whole field of view"""
     live_time_ms: float = Field(gt=0, le=1e6, examples=[100.0])
     """time at each point in milliseconds, dead time not counted"""
+    dead_time_pct: float = Field(default=0.0, ge=0, le=95)
+    """expected dead time in percent of the time at a point; a run goes by what its first spectra take"""
     live_time_range_ms: tuple[Positive, Positive] | None = None
     """[shortest, longest]: the time is adapted to what the classifier needs; left out, it stays"""
     points_pct: float = Field(default=15.0, gt=0, le=100)
@@ -266,7 +277,13 @@ class EdsTable(Table):
     def fields(self) -> FieldsPlan:
         """Say where maps are made."""
         time_s = None if self.time_min is None else 60 * self.time_min
-        return FieldsPlan(where=self.where, grid_px=self.grid_px, largest=self.largest, time_s=time_s)
+        return FieldsPlan(
+            where=self.where,
+            grid_px=self.grid_px,
+            largest=self.largest,
+            time_s=time_s,
+            dead_share=self.dead_time_pct / 100,
+        )
 
 
 def _sampler(path: Path) -> ErdModel:
@@ -302,6 +319,7 @@ class Config(Table):
     pairs: PairsTable | None = None
     eds: EdsTable | None = None
     audit: AuditTable | None = None
+    inspect: InspectTable | None = None
     workers: WorkersTable = WorkersTable()
     taps: TapsTable = TapsTable()
     page: PageTable = PageTable()
@@ -313,9 +331,9 @@ class Config(Table):
         return self.model_copy(update={"pairs": None})
 
     def for_pairs(self) -> Config:
-        """Return the configuration of pairs, named so, without [eds] and [audit]."""
+        """Return the configuration of pairs, named so, without what follows a survey."""
         run = self.run.model_copy(update={"name": f"{self.run.name[:58]}-pairs"})
-        left_out = {"eds": None, "audit": None}
+        left_out = {"eds": None, "audit": None, "inspect": None}
         return self.model_copy(update={"run": run, "pairs": self.pairs or PairsTable(), **left_out})
 
     @property
@@ -335,10 +353,12 @@ class Config(Table):
         return self.scan.analysis.imaging()
 
     @property
-    def inspector_options(self) -> dict[str, Any]:
-        """What the detector takes on images at analysis quality."""
+    def inspector(self) -> tuple[str, dict[str, Any]]:
+        """The detector for images at analysis quality, and its options."""
+        if self.inspect is not None:
+            return self.inspect.detector, self.inspect.options
         given = None if self.audit is None else self.audit.options
-        return self.detect.options if given is None else given
+        return self.detect.detector, self.detect.options if given is None else given
 
     @property
     def scale(self) -> int:

@@ -20,7 +20,7 @@ from .config_report import UNKNOWN_KEY, came, describe
 from .config_sources import Settings
 from .errors import ConfigError
 from .geometry import partition_boxes
-from .imaging import dose_e_per_nm2
+from .imaging import dose_e_per_nm2, spot_s
 from .network.endpoints import listen_problem, pool_problem, tap_problem
 from .network.keys import Keys, keys_folder
 from .page.access import parse_listen
@@ -221,16 +221,35 @@ def _dose(config: Config) -> Iterator[str]:
             f"limits.max_dose_e_per_nm2 = {limit:g}: expected at least {fast + analysis:.4g}, one fast scan "
             f"({fast:.4g}) and one rescan ({analysis:.4g}); with less nothing would be rescanned"
         )
-    if eds is not None:
-        longest_ms = eds.live_time_ms if eds.live_time_range_ms is None else eds.live_time_range_ms[1]
-        spot = dose_e_per_nm2(current_pa, longest_ms * 1e6, field_nm / eds.grid_px[0])
-        before = fast + analysis if eds.where == "regions" else 0.0
-        if before + spot > limit:
-            yield (
-                f"limits.max_dose_e_per_nm2 = {limit:g}: a spectrum of {longest_ms:g} ms on a point of "
-                f"{field_nm / eds.grid_px[0]:.4g} nm takes {spot:.4g}, after {before:.4g} by scans; "
-                "measure it shorter, or on a coarser eds.grid_px"
-            )
+    if problem := spectrum_dose_problem(config):
+        yield problem
+
+
+def spectrum_dose_problem(config: Config, settling_s: float = 0.0) -> str:
+    """Say if already one spectrum exceeds the limit of dose, or "".
+
+    Drivers declare the settling time, so that it is 0 where only the configuration is known.
+    """
+    limit, current_pa, eds = config.limits.max_dose_e_per_nm2, config.microscope.beam_current_pa, config.eds
+    if limit is None or current_pa is None or eds is None:
+        return ""
+    field_nm = config.panorama.tile_fov_um * 1e3
+    longest_ms = eds.live_time_ms if eds.live_time_range_ms is None else eds.live_time_range_ms[1]
+    one_s = spot_s(longest_ms / 1000, dead_share=eds.dead_time_pct / 100, settling_s=settling_s)
+    spot = dose_e_per_nm2(current_pa, one_s * 1e9, field_nm / eds.grid_px[0])
+    before = 0.0
+    if eds.where == "regions":
+        before = sum(
+            dose_e_per_nm2(current_pa, scan.dwell_ns, field_nm / scan.size_px[0])
+            for scan in (config.scan.fast, config.scan.analysis)
+        )
+    if before + spot <= limit:
+        return ""
+    return (
+        f"limits.max_dose_e_per_nm2 = {limit:g}: a spectrum of {longest_ms:g} ms, {one_s * 1000:.4g} ms of "
+        f"beam, on a point of {field_nm / eds.grid_px[0]:.4g} nm takes {spot:.4g}, after {before:.4g} by "
+        "scans; measure it shorter, or on a coarser eds.grid_px"
+    )
 
 
 def _pairs(config: Config) -> Iterator[str]:
@@ -307,9 +326,20 @@ def _audit(config: Config) -> Iterator[str]:
             f"audit.size_px = {came(audit.size_px)}: expected at most the field of view, "
             f"scan.analysis.size_px = {came(field)}"
         )
-    if audit.options is not None:
+    if audit.options is not None and config.inspect is not None:
+        yield "audit.options: [inspect] says already how sites are found at analysis quality; leave one out"
+    elif audit.options is not None:
         for problem in plugins.check("detector", config.detect.detector, audit.options):
             yield problem.replace("detect.options", "audit.options")
+
+
+def _inspect(config: Config) -> Iterator[str]:
+    if config.inspect is None:
+        return
+    if config.eds is not None and config.eds.where == "field":
+        yield 'inspect: a run that maps whole tiles (eds.where = "field") rescans no regions; leave it out'
+    for problem in plugins.check("detector", config.inspect.detector, config.inspect.options):
+        yield problem.replace("detect.", "inspect.")
 
 
 def _classifier(config: Config) -> Iterator[str]:
@@ -384,6 +414,7 @@ RULES: dict[Callable[[Config], Iterator[str]], tuple[Key, ...]] = {
     _driver: (plugins.NAME_KEY["microscope"], plugins.OPTIONS_KEY["microscope"]),
     _detector: (plugins.NAME_KEY["detector"], plugins.OPTIONS_KEY["detector"]),
     _audit: (("audit",), ("eds", "where"), plugins.NAME_KEY["detector"], _ANALYSIS),
+    _inspect: (("inspect",), ("eds", "where"), ("audit", "options")),
     _classifier: (plugins.NAME_KEY["classifier"], plugins.OPTIONS_KEY["classifier"]),
     _sampler: (("eds", "sampler"),),
     _live_time: (("eds", "live_time_ms"), ("eds", "live_time_range_ms")),

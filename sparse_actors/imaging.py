@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Times = TypeVar("_Times", float, NDArray[np.float64])
 
 ELECTRONS_PER_PICOAMPERE_SECOND = 1e-12 / 1.602176634e-19
 
@@ -43,3 +49,18 @@ class ScanTiming:
 def dose_e_per_nm2(current_pa: float, dwell_ns: float, pixel_nm: float) -> float:
     """Electrons per square nanometre that one exposure of a pixel deposits: I t / (e p^2)."""
     return current_pa * dwell_ns * 1e-9 * ELECTRONS_PER_PICOAMPERE_SECOND / pixel_nm**2
+
+
+def spot_s(live_time_s: _Times, *, dead_share: float = 0.0, settling_s: float = 0.0) -> _Times:
+    """Return how long the beam is at a point for one spectrum: the one sum of time and dose.
+
+    Parameters
+    ----------
+    live_time_s
+        For which the detector counts.
+    dead_share
+        Share of the real time, live and dead together, in which it does not count, at least 0 and below 1.
+    settling_s
+        In which the beam gets there and settles; it exposes the specimen too.
+    """
+    return live_time_s / (1 - dead_share) + settling_s

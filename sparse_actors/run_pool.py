@@ -51,8 +51,8 @@ def pool_of(
     welcome = welcome_of(
         detector=config.detect.detector if detects else "",
         options=config.detect.options if detects else {},
-        inspector=config.detect.detector if inspects else "",
-        inspector_options=config.inspector_options,
+        inspector=config.inspector[0] if inspects else "",
+        inspector_options=config.inspector[1] if inspects else {},
         classifier="" if eds is None else eds.classifier,
         classifier_options={} if eds is None else eds.options,
         classifier_files=files,

@@ -201,6 +201,7 @@ class ModelPool:
 
 
 def survey(columns: int = 2, **changes: Any) -> SurveyPlan:
+    changes.setdefault("inspects", changes.get("audit") is not None)
     settings: dict[str, Any] = {
         "panorama": Panorama(((0, 0), (0.1 * columns, 0), (0, 0.1)), (0.1, 0.1)),
         "fast": Imaging((16, 16), 1000),

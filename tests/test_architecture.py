@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "network": BASE | {"contracts", "messages", "wire", "packing", "plugins", "map_files", "dask_client"},
     "recording": BASE | {"contracts", "messages", "wire", "dose"},
     "results": BASE | {"contracts", "messages", "recording"},
+    "napari_plugin": BASE | {"recording", "results"},
     "export": BASE | {"contracts", "messages", "recording", "results"},
     "plugins": BASE | {"contracts", "config_report", "toml_text"},
     "evaluation": BASE

@@ -55,15 +55,20 @@ def file(tmp_path, monkeypatch):
     from sparse_actors.imaging import ScanTiming
 
     class Scope(Microscope):
-        def __init__(self, is_mute: bool = False) -> None:
-            self.is_mute = is_mute
+        def __init__(self, is_mute: bool = False, settling_ms: float = 0.0) -> None:
+            self.is_mute, self.settling_ms = is_mute, settling_ms
 
         @property
         def limits(self):
             if self.is_mute:
                 raise MicroscopeError("connect first")
             timing = ScanTiming(row_overhead_us=100.0, scan_overhead_ms=10.0)
-            return ScanLimits(pixel_type="uint16", timing=timing, timing_source="declared")
+            return ScanLimits(
+                pixel_type="uint16",
+                timing=timing,
+                timing_source="declared",
+                spectrum_overhead_s=self.settling_ms / 1000,
+            )
 
         def connect(self) -> None:
             raise AssertionError("the microscope was touched")

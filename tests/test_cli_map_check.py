@@ -72,6 +72,32 @@ def test_maps_of_whole_tiles_are_predicted_and_no_survey(config: Path) -> None:
     assert maps["dose_e_per_nm2"] == pytest.approx(6.2415e6 * 1e-6, rel=1e-3)
 
 
+def test_dead_time_and_settling_count_for_time_and_dose(config: Path) -> None:
+    settling = "microscope.options.settling_ms=5"
+    changes = ("microscope.beam_current_pa=100", "eds.dead_time_pct=50", settling)
+    maps = checked(config, *changes)["maps"]
+    # 10 ms live, as much dead, 5 ms settling.
+    assert maps["spot_s"] == pytest.approx(0.025)
+    assert maps["costs"][0]["spectra_s"] == pytest.approx(2000 * 0.025)
+    assert maps["costs"][0]["full_s"] == pytest.approx(20000 * 0.025)
+    assert maps["dose_e_per_nm2"] == pytest.approx(2.5 * 6.2415, rel=1e-3)
+
+    def limited(spectra: float) -> tuple[int, str]:
+        limit = f"limits.max_dose_e_per_nm2={spectra * 6.2415}"
+        result = invoke("check", config, *(word for one in (*changes, limit) for word in ("--set", one)))
+        return result.exit_code, " ".join(result.stderr.split())
+
+    code, words = limited(1.9)
+    assert code != 0
+    assert "20 ms of beam" in words
+    code, words = limited(2.4)
+    assert code == 0
+    assert "the settling time is 5 ms" in words
+    code, words = limited(2.6)
+    assert code == 0
+    assert "the settling time" not in words
+
+
 def test_maps_of_regions_are_predicted_beside_the_survey(config: Path) -> None:
     printed = checked(config, "eds.where=regions", "eds.time_min=0.1")
     assert printed["prediction"]["tiles"] == 2

@@ -402,6 +402,34 @@ def test_an_audit_that_cannot_be_is_told(table, said):
         parse_config(f"{GOOD}\n[audit]\n{table}\n")
 
 
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ('[inspect]\ndetector = "nobody"\n', "inspect.detector"),
+        ("[inspect]\noptions = { treshold = 3 }\n", "inspect.options"),
+        (
+            "[inspect]\noptions = { threshold = 55 }\n[audit]\noptions = { threshold = 60 }\n",
+            "audit.options: [inspect] says already",
+        ),
+        ("[audit]\nleast_recall_pct = 100\n", "audit.least_recall_pct"),
+    ],
+)
+def test_a_second_look_that_cannot_be_is_told(tables, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        parse_config(f"{GOOD}\n{tables}")
+
+
+def test_the_second_look_is_that_of_inspect_else_of_the_audit_else_of_the_survey():
+    own = parse_config(GOOD)
+    assert own.inspector == (own.detect.detector, own.detect.options)
+    audit = parse_config(f"{GOOD}\n[audit]\noptions = {{ threshold = 60 }}\nleast_recall_pct = 95\n")
+    assert audit.inspector == (own.detect.detector, {"threshold": 60})
+    assert audit.audit.plan().least_recall == 0.95
+    inspect = parse_config(f"{GOOD}\n[audit]\n[inspect]\noptions = {{ threshold = 50 }}\n")
+    assert inspect.inspector == ("threshold_dbscan", {"threshold": 50})
+    assert inspect.for_pairs().inspect is None
+
+
 def test_an_audit_takes_the_options_of_the_detector_unless_it_has_its_own():
     assert parse_config(GOOD).audit is None
     audit = parse_config(f"{GOOD}\n[audit]\noptions = {{ threshold = 60 }}\n").audit

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sparse_actors.drivers.hosted import HostedMicroscope
 from sparse_actors.drivers.hosted.host_process import VENDOR_SIDE
@@ -21,6 +22,7 @@ from sparse_actors import plugins
 from sparse_actors.config import MicroscopeTable
 from sparse_actors.contracts.microscope import Microscope
 from sparse_actors.errors import ConfigError
+from sparse_actors.geometry import PixelBox, full_frame
 from sparse_actors.lease import lease_file
 from sparse_actors.own_group import own_group
 from sparse_actors.testing.microscope_contract import MicroscopeContract
@@ -87,6 +89,7 @@ def example_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
+@pytest.mark.long
 class TestExampleOfTheDocs(MicroscopeContract):
     @pytest.fixture
     def microscope(self, example_address: str) -> Iterator[Microscope]:
@@ -139,6 +142,9 @@ def test_an_address_is_the_name_of_a_driver(example_address: str, tmp_path: Path
     assert microscope.name == "My microscope"
     assert microscope.capabilities.view_field
     assert not microscope.capabilities.spectra
+    box, window_px = PixelBox(2, 3, 5, 4), (32, 32)
+    frame = microscope.scan_area(full_frame(window_px), 100.0, window_px)
+    np.testing.assert_array_equal(microscope.scan_area(box, 100.0, window_px), frame[box.slices])
     microscope.disconnect()
     tables = [
         MicroscopeTable(driver=example_address),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -94,6 +95,7 @@ def test_a_microscope_that_is_not_as_it_was_is_not_scanned_until_it_is_set_anew(
             scan(microscope)
     microscope.reset_microscope(found)
     assert microscope.get_state() == found
+    microscope.prepare()
     assert scan(microscope).shape == (8, 12)
 
 
@@ -121,6 +123,10 @@ def test_a_program_that_is_not_there_or_no_host_is_said(make: Make, tmp_path: Pa
     words = [sys.executable, "-c", "raise SystemExit('no licence')"]
     with pytest.raises(MicroscopeError, match="ended in hello: exit code 1; it printed: no licence"):
         make(command=words).connect()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(MicroscopeError, match=f"no host of a microscope answers at {address}: is it running"):
+        make(command=(), address=address, start_timeout_s=0.2).connect()
 
 
 def test_abort_ends_a_scan_and_a_host_that_does_not_obey(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,7 @@ def address(survey: Gated) -> str:
     return str(until(said, "the page is served"))
 
 
+@pytest.mark.timeout(300)
 def test_a_run_is_watched_and_led_on_the_page(tmp_path: Path, browser: playwright.Browser) -> None:
     survey = Gated(tmp_path / "survey", free=6)
     text = survey.config.read_text(encoding="utf-8")

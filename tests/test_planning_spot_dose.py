@@ -155,6 +155,21 @@ def test_settling_and_dead_time_expose_too() -> None:
     assert (allowed(quick), allowed(slow), allowed(dead)) == (True, False, False)
 
 
+def test_the_dead_time_expected_counts_until_a_batch_tells_better() -> None:
+    limits = plan(16, 3.1 * spectrum_dose(16))
+    assert limits.fields is not None
+    for share, facts, expected in (
+        (0.0, [], True),
+        (0.5, [], False),  # two for the spectrum begun, and two for one more
+        (0.5, [recorded(LIVE_S)], True),
+        (0.0, [recorded(2 * LIVE_S)], False),
+    ):
+        doses = SpotDoses(replace(limits, fields=replace(limits.fields, dead_share=share)))
+        for fact in (prepared(), started(), *facts):
+            doses.learn(fact)
+        assert allowed(doses) is expected
+
+
 def test_without_a_limit_everything_is_allowed() -> None:
     doses = SpotDoses(replace(plan(16, 1.0), max_dose_e_per_nm2=None))
     for attempt in range(1, 9):

@@ -19,6 +19,7 @@ from sparse_actors.config import parse_config
 from sparse_actors.contracts.detector import Pois
 from sparse_actors.geometry import PartitionId, PixelBox, TileIndex
 from sparse_actors.messages import (
+    AuditUpdated,
     FieldId,
     FieldMapped,
     MapField,
@@ -28,6 +29,7 @@ from sparse_actors.messages import (
     WorkerJoined,
     WorkerLost,
 )
+from sparse_actors.recording.journal import Journal
 from sparse_actors.recording.mosaic import Mosaic
 from sparse_actors.recording.run_record import RunRecord
 from sparse_actors.report import panorama_map, pdf, run_report
@@ -167,6 +169,43 @@ def test_phases_have_shares_with_bounds_and_confidence(tmp_path: Path, complete:
     assert "ferrite 75.00 % 70.00 % to 80.00 % 0.900 2" in page.text
     assert "martensite 25.00 % 20.00 % to 30.00 % 0.600 2" in page.text
     assert "eds.points_pct reached" in page.text
+
+
+@pytest.mark.parametrize(
+    ("at_most", "said"), [(0.9, "That is below the limit of 95.0 %"), (1.0, "Nothing says")]
+)
+def test_recall_is_told_with_its_interval_and_limit(
+    tmp_path: Path, complete: Any, at_most: float, said: str
+) -> None:
+    complete(more="[audit]\nwindows = 2\nsize_px = [8, 8]\nmargin_px = 2\n")
+    run = whole_run(tmp_path, outcome="stopped")
+    journal, _, _ = Journal.open(run.path / "journal")
+    for number, tile in enumerate(TILES[:2], start=1):
+        journal.append(
+            AuditUpdated(
+                tile=tile,
+                found=3,
+                windows=9,
+                missed=(0, 1),
+                tiles=number,
+                all_found=3 * number,
+                all_missed=4.5 * number,
+                missed_low=1.0 * number,
+                missed_high=9.0 * number,
+                recall=0.4,
+                recall_low=0.25,
+                recall_high=0.75,
+                confidence=0.95,
+                tiles_of_limit=number,
+                recall_at_most=at_most,
+                least_recall=0.95,
+            )
+        )
+    journal.close()
+    text = checked(write_report(tmp_path)).text
+    assert "Recall 40.0 % , with 95 % confidence 25.0 % to 75.0 % : 6 sites found in 2 tiles;" in text
+    assert "2 missed ones seen in 4 random windows, which makes 9 (2 to 18) in all of them." in text
+    assert said in text
 
 
 def test_a_site_where_tiles_overlap_counts_once(tmp_path: Path, complete: Any) -> None:

@@ -69,6 +69,13 @@ def test_the_page_has_what_was_judged(pairs: Path, results: list[Judged], tmp_pa
     assert path.stat().st_size < 3_000_000
 
 
+def test_the_run_of_the_pairs_left_a_report_at_its_end(pairs: Path) -> None:
+    page = checked(pairs / "report.html")
+    assert "steel-pairs completed" in page.text
+    assert "Nothing was searched for." in page.text
+    assert "of the time saved" not in page.text
+
+
 def test_which_sites_were_found_survives_the_file_of_results(results: list[Judged]) -> None:
     for result in results:
         for entry in result.scores:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from order_story import AGAIN_S, COFFEE_S, Killed, at
+from rich.console import Console
 from story import Story, survey
 
+from sparse_actors.cli.display import summary
+from sparse_actors.cli.progress import Progress
 from sparse_actors.geometry import TileIndex
 from sparse_actors.messages import (
     After,
@@ -22,6 +27,7 @@ from sparse_actors.messages import (
     Overdue,
     PartitionScanned,
     RegionInspected,
+    RegionsPlanned,
     RunContinued,
     RunFinished,
     RunPaused,
@@ -29,7 +35,7 @@ from sparse_actors.messages import (
     TileFinished,
     TileInspected,
 )
-from sparse_actors.planning.audit import AuditPlan
+from sparse_actors.planning.audit import AUDIT, AuditPlan
 from sparse_actors.planning.audit_watch import is_of_audit
 from sparse_actors.runtime.virtual import Delivery, Fault, VirtualBus
 
@@ -121,6 +127,36 @@ def test_whoever_lets_it_go_on_has_the_evidence_begin_anew() -> None:
         if isinstance(fact, RunContinued) and paused:
             of_limit, paused = 0, False
     assert facts[-1].tiles_of_limit < TILES
+
+
+def test_regions_are_looked_at_again_without_an_audit_too() -> None:
+    story = AuditStory(survey(columns=TILES, inspects=True))
+    assert story.tell()[-1] == WHOLE
+    planned = {scan.id for fact in of(RegionsPlanned, story.disk.journal) for scan in fact.scans}
+    inspected = of(RegionInspected, story.disk.journal)
+    assert {fact.scan_id for fact in inspected} == planned != set()
+    assert len(inspected) == len(planned)
+    assert [fact.tile for fact in of(TileInspected, story.disk.journal)] == list(story.plan.tiles)
+    assert not told(story)
+    progress = Progress(tiles=TILES, partitions=4, analysis=story.plan.analysis)
+    for number, fact in enumerate(story.disk.journal):
+        progress.observe(fact, number)
+    figures = progress.figures()
+    empty = sum(len(fact.pois) == 0 for fact in inspected)
+    assert (figures.regions_inspected, figures.artefacts, figures.audit) == (len(planned), empty, None)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(summary(figures, "completed", "", Path("run")))
+    assert f"{len(planned) - empty} with sites, {empty} artefacts" in console.export_text()
+
+
+def test_windows_are_no_artefacts() -> None:
+    progress = Progress(tiles=TILES, partitions=4, analysis=UNDISTURBED.plan.analysis)
+    for number, fact in enumerate(UNDISTURBED.disk.journal):
+        progress.observe(fact, number)
+    windows = sum(len(f.scans) for f in of(RegionsPlanned, UNDISTURBED.disk.journal) if f.source == AUDIT)
+    assert windows
+    inspected = len(of(RegionInspected, UNDISTURBED.disk.journal))
+    assert progress.figures().regions_inspected == inspected - windows
 
 
 def test_without_a_limit_nothing_is_paused() -> None:

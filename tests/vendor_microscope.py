@@ -28,6 +28,7 @@ class Vendor:
         self._faults = faults
         self._is_aborted = threading.Event()
         self._settings: dict[str, Any] | None = None
+        self._has_channel = False  # of this session: not kept by the instrument
         self.limits = {"dwell_min_ns": 10.0, "dwell_max_ns": 1e9, "max_window_px": 4096}
 
     def connect(self) -> None:
@@ -54,6 +55,7 @@ class Vendor:
 
     def prepare(self) -> None:
         self._set(beam_on=True)
+        self._has_channel = True
 
     def move_stage(self, x_mm: float, y_mm: float) -> None:
         if abs(x_mm) > 50:
@@ -75,6 +77,8 @@ class Vendor:
             raise CapabilityError("outside")
         if max(window_px) > 4096 or not 10 <= dwell_ns <= 1e9:
             raise CapabilityError("out of range")
+        if not self._has_channel:
+            raise MicroscopeError("no channel selected")
         number = self._set()["scans"] + 1
         self._set(scans=number)
         for fault, at in self._faults.items():

@@ -91,7 +91,7 @@ class HostLink:
                 self._process = HostProcess(command, self._bound(self._folder.name), token, log_file)
             else:
                 self._socket.connect(address)
-            self._greet(token, start_within_s)
+            self._greet(address, token, start_within_s)
         except BaseException:
             self.close(0.0)
             raise
@@ -103,10 +103,15 @@ class HostLink:
         self._socket.bind(address)
         return address
 
-    def _greet(self, token: str, within_s: float) -> None:
+    def _greet(self, address: str, token: str, within_s: float) -> None:
         deadline_s = time.monotonic() + within_s
-        self._send("hello", "hello", {"token": token}, deadline_s)
-        kind, welcome = self._receive("hello", deadline_s)
+        try:
+            self._send("hello", "hello", {"token": token}, deadline_s)
+            kind, welcome = self._receive("hello", deadline_s)
+        except HostLostError as error:
+            if self._process is not None:
+                raise
+            raise HostLostError(f"no host of a microscope answers at {address}: is it running?") from error
         protocol = welcome.get("protocol")
         if kind != "welcome" or type(protocol) is not int:
             raise HostLostError(f"the host answers {kind!r}, expected 'welcome'")
@@ -123,6 +128,11 @@ class HostLink:
             raise HostLostError(
                 f"the host is still at {welcome['busy']} of another program, which was told to end"
             )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be called; one that was lost cannot."""
+        return not self._socket.closed
 
     def close(self, patience_s: float = END_S) -> None:
         """End the process, if it was started here, and the connection; safe to call twice."""

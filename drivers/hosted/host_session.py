@@ -11,7 +11,7 @@ from sparse_actors.contracts.microscope import MicroscopeState, ScanLimits
 from sparse_actors.errors import MicroscopeError
 
 from .answers import as_limits, as_state, differences
-from .host_link import HostLink, HostLostError
+from .host_link import HostLink
 
 
 class HostSession:
@@ -79,9 +79,9 @@ class HostSession:
         link = self._link or self._taken_up()
         try:
             return link.call(method, arguments, within_s or self._reply_timeout_s)
-        except HostLostError:
-            self._link = None
-            raise
+        finally:
+            if not link.is_open:
+                self._link = None
 
     def change(self, method: str, *arguments: Any, keys: Sequence[str], within_s: float = 0.0) -> None:
         """Call what changes some keys of the state, and read back what became of it."""

@@ -12,7 +12,8 @@ from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.contracts.spectrum_source import SpectrumSource
 from sparse_actors.errors import MicroscopeError
 
-from .spectrum_library import STEEL, steel_library
+from .spectrum_library import AXIS, STEEL
+from .xray_emission import emission
 
 
 class SimulatedSpectrumSource(SpectrumSource):
@@ -45,10 +46,11 @@ class SimulatedSpectrumSource(SpectrumSource):
             raise ValueError(
                 f"phase must be 1 to {len(STEEL)}, count_rate_cps above 0, time_scale at least 0"
             )
-        library = steel_library(seed, 0.0)
-        of_matrix = library.counts[library.phase == 1][0].sum()
-        self._rates_cps = library.counts[library.phase == phase][0] * (count_rate_cps / of_matrix)
-        self._axis = library.axis
+        of_matrix, of_phase = (
+            kind.rate * emission(dict(kind.mass_fractions), AXIS, 0.0)
+            for kind in (STEEL[0], STEEL[phase - 1])
+        )
+        self._rates_cps = of_phase * (count_rate_cps / of_matrix.sum())
         self._seed = seed
         self._time_scale = time_scale
         self._is_connected = False
@@ -63,8 +65,8 @@ class SimulatedSpectrumSource(SpectrumSource):
         self._is_connected = False
 
     def energy_axis(self) -> EnergyAxis:
-        """Return the energy axis of the library."""
-        return self._axis
+        """Return the energy axis of the simulated steel's spectra."""
+        return AXIS
 
     def count(self, live_time_s: float) -> tuple[NDArray[Any], float]:
         """Count for a time."""

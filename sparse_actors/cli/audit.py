@@ -19,7 +19,7 @@ def audit_folder(folder: Path) -> RunAudit:
     config = parse_config(record.sessions[-1].config_toml) if "audit" in record.config else None
     if config is None or config.audit is None:
         raise ConfigError(f"audit: {folder} was run without an [audit] table, so nothing can be told")
-    detector: Any = plugins.build("detector", config.detect.detector, config.inspector_options)
+    detector: Any = plugins.build("detector", *config.inspector)
     return audit_run(record, config.audit.plan(), config.run.seed, detector, config.analysis.size_px)
 
 

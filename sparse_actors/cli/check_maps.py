@@ -13,10 +13,11 @@ from rich.table import Table
 
 from sparse_actors import plugins
 from sparse_actors.config import Config, EdsTable
+from sparse_actors.config_rules import spectrum_dose_problem
 from sparse_actors.contracts.classifier import SpectrumClassifier
 from sparse_actors.contracts.microscope import Microscope
 from sparse_actors.errors import ClassifierError, ConfigError, PluginError
-from sparse_actors.imaging import dose_e_per_nm2
+from sparse_actors.imaging import dose_e_per_nm2, spot_s
 from sparse_actors.learn import LIBRARY
 from sparse_actors.sampling.map_plan import MapPlan
 
@@ -44,7 +45,7 @@ class MapCost:
     """Of the area; 1 for whole tiles."""
     points: int
     spectra_s: float
-    """Live and settling time; dead time depends on the specimen."""
+    """Live, dead and settling time."""
     full_s: float
     """Every point of the same fields."""
     disk_bytes: int
@@ -60,7 +61,9 @@ class MapPrediction:
     """From one point of the grid to the next."""
     live_time_s: float
     overhead_s: float
-    """Beside it, as the driver declares."""
+    """Beside live and dead time, as the driver declares."""
+    spot_s: float
+    """All of it, the dead time as eds.dead_time_pct expects it."""
     channels: int
     is_channels_known: bool
     has_spectra: bool | None
@@ -85,6 +88,8 @@ def predict_maps(config: Config, eds: EdsTable) -> MapPrediction:
     except Exception:  # noqa: S110 - whatever a foreign driver raises means that it cannot tell yet
         pass
     live_time_s = eds.live_time_ms / 1000
+    dead_share = eds.dead_time_pct / 100
+    one_s = spot_s(live_time_s, dead_share=dead_share, settling_s=overhead_s)
     panorama = config.panorama.geometry(config.analysis.size_px)
     grid = math.prod(eds.grid_px) * panorama.rows * panorama.columns
     pitch_nm = config.panorama.tile_fov_um * 1e3 / eds.grid_px[0]
@@ -92,7 +97,7 @@ def predict_maps(config: Config, eds: EdsTable) -> MapPrediction:
     costs = []
     for share in (1.0,) if eds.where == "field" else SHARES:
         points = round(eds.points_pct / 100 * share * grid)
-        seconds = points * (live_time_s + overhead_s)
+        seconds = points * one_s
         if eds.time_min is not None:
             points, seconds = min(
                 (points, seconds), (round(points * eds.time_min * 60 / seconds), eds.time_min * 60)
@@ -102,7 +107,7 @@ def predict_maps(config: Config, eds: EdsTable) -> MapPrediction:
                 share=share,
                 points=points,
                 spectra_s=seconds,
-                full_s=share * grid * (live_time_s + overhead_s),
+                full_s=share * grid * one_s,
                 disk_bytes=points * (channels or CHANNELS) * COUNT_BYTES,
             )
         )
@@ -111,10 +116,11 @@ def predict_maps(config: Config, eds: EdsTable) -> MapPrediction:
         pitch_nm=pitch_nm,
         live_time_s=live_time_s,
         overhead_s=overhead_s,
+        spot_s=one_s,
         channels=channels or CHANNELS,
         is_channels_known=channels is not None,
         has_spectra=has_spectra,
-        dose_e_per_nm2=dose_e_per_nm2(current_pa, live_time_s * 1e9, pitch_nm) if current_pa else None,
+        dose_e_per_nm2=dose_e_per_nm2(current_pa, one_s * 1e9, pitch_nm) if current_pa else None,
         costs=tuple(costs),
     )
 
@@ -132,6 +138,8 @@ def map_warnings(config: Config, eds: EdsTable, prediction: MapPrediction) -> li
             f"eds.live_time_ms = {eds.live_time_ms:g}: {MapPlan.max_batch} points, the most in a batch, take "
             f"{batch_ms:g} ms; choosing the next may take longer, and the beam waits"
         )
+    if too_much := spectrum_dose_problem(config, prediction.overhead_s):
+        found.append(f"{too_much}; the settling time is {prediction.overhead_s * 1000:g} ms")
     if eds.where == "regions":
         sides = [
             region * points / pixels
@@ -196,13 +204,15 @@ def map_table(config: Config, eds: EdsTable, prediction: MapPrediction) -> Table
     """Return the prediction for people."""
     columns, rows = eds.grid_px
     settling = f" + {prediction.overhead_s * 1000:g} ms" if prediction.overhead_s else ""
+    dead = f", {eds.dead_time_pct:g}% dead time" if eds.dead_time_pct else ""
+    left_out = "stage moves" if dead else "dead time (eds.dead_time_pct) and stage moves"
     what = "whole tiles" if eds.where == "field" else "regions"
     limit = f", at most {eds.time_min:g} min" if eds.time_min is not None else ""
     table = Table(
         title=f"maps of {what}: {columns} x {rows} points a field of view, "
         f"{prediction.pitch_nm:.3g} nm apart",
-        caption=f"{eds.points_pct:g}% of the points, {eds.live_time_ms:g} ms each{settling}{limit}; "
-        "dead time and stage moves left out, disk before compression",
+        caption=f"{eds.points_pct:g}% of the points, {eds.live_time_ms:g} ms each{dead}{settling}{limit}; "
+        f"{left_out} left out, disk before compression",
     )
     for name in ("", "points", "time on spectra", "every point", "saved", "disk"):
         table.add_column(name, justify="right" if name else "left")

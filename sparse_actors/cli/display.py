@@ -167,6 +167,9 @@ def _add_survey_rows(table: Table, figures: Figures) -> None:
         table.add_row("skipped", f"{figures.tiles_skipped} tiles, as somebody wanted")
     table.add_row("fast scans", f"{figures.fast_scans_done} of {figures.fast_scans_total}")
     table.add_row("regions rescanned", f"{figures.regions_done} of {figures.regions_planned}")
+    if figures.regions_inspected:
+        seen = figures.regions_inspected - figures.artefacts
+        table.add_row("regions looked at again", f"{seen} with sites, {figures.artefacts} artefacts")
     if figures.left_out_pixels:
         table.add_row("left out", f"{figures.left_out_pixels} pixels, to keep limits.max_dose_e_per_nm2")
     if figures.scans_missed or figures.detections_failed:

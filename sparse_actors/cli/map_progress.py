@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sparse_actors.contracts.classifier import FITS_NONE
 from sparse_actors.geometry import TileIndex
+from sparse_actors.imaging import spot_s
 from sparse_actors.messages import (
     NOT_KNOWN,
     FieldId,
@@ -309,10 +310,11 @@ class MapProgress:
         """Return the time of some points: live time, and beside it what it took so far."""
         measured = list(self._taken.values())
         count = sum(taken.points for taken in measured)
-        beside_s = self._overhead_s
+        one_s = spot_s(self.live_time_s, dead_share=self.fields.dead_share, settling_s=self._overhead_s)
         if count:
             beside_s = sum(taken.beam_s + taken.waited_s - taken.live_s for taken in measured) / count
-        seconds = points * max(0.0, self.live_time_s + beside_s)
+            one_s = max(0.0, self.live_time_s + beside_s)
+        seconds = points * one_s
         if self.fields.time_s is None:
             return seconds
         return min(seconds, max(0.0, self.fields.time_s - sum(taken.beam_s for taken in measured)))

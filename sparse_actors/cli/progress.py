@@ -18,6 +18,7 @@ from sparse_actors.messages import (
     Message,
     PartitionScanned,
     Recorded,
+    RegionInspected,
     RegionScanned,
     RegionsPlanned,
     RegionsProposed,
@@ -34,6 +35,7 @@ from sparse_actors.messages import (
     WorkerJoined,
     WorkerLost,
 )
+from sparse_actors.planning.audit import AUDIT
 from sparse_actors.planning.eta import Remaining, TimeToGo
 from sparse_actors.planning.learnt_times import LearntTimes
 from sparse_actors.recording.wait_cause import WaitCause
@@ -86,6 +88,10 @@ class Figures:
     """None in a run without maps."""
     audit: AuditFigures | None = None
     """None before a tile is audited."""
+    regions_inspected: int = 0
+    """Looked at again at analysis quality, windows of the audit left out."""
+    artefacts: int = 0
+    """Of these, where no site was seen."""
 
     @property
     def idle_share(self) -> float:
@@ -156,6 +162,8 @@ class Progress:
     _waits: WaitCause = field(default_factory=WaitCause)
     _last_field: FieldId | None = None
     _audit: AuditFigures | None = None
+    _of_audit: set[PartitionId] = field(default_factory=set)
+    _has_sites: dict[ScanId, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._to_go = TimeToGo(
@@ -199,6 +207,8 @@ class Progress:
                 self._exposures = {key for key in self._exposures if key[0] not in scan_ids}
             case RegionsPlanned(partition=partition, scans=scans, left_out=left_out):
                 self._regions[partition] = len(scans)
+                if message.source == AUDIT:
+                    self._of_audit.add(partition)
                 self._left_out_pixels[partition] = sum(box.area for box in left_out)
             case ScanMissed(scan_id=scan_id, reason=reason):
                 self._missed.add(scan_id)
@@ -216,6 +226,8 @@ class Progress:
                 self._done.discard(partition.tile)
             case AuditUpdated():
                 self._audit = AuditFigures.of(message)
+            case RegionInspected(scan_id=scan_id, pois=pois) if scan_id.partition not in self._of_audit:
+                self._has_sites[scan_id] = len(pois) > 0
             case WorkerJoined(worker=worker):
                 self._workers.add(worker)
             case WorkerLost(worker=worker):
@@ -303,6 +315,8 @@ class Progress:
             eta_high_s=eta_high_s,
             maps=maps,
             audit=self._audit,
+            regions_inspected=len(self._has_sites),
+            artefacts=len(self._has_sites) - sum(self._has_sites.values()),
         )
 
     def _with_maps(

@@ -74,6 +74,7 @@ def _write_pyramid(file: Any, picture: Picture, run: Run, scratch: Path) -> None
                 dtype=picture.dtype,
                 tile=(TILE_PX, TILE_PX),
                 compression="zlib",
+                compressionargs={"level": 1},
                 photometric="minisblack",
                 subifds=len(shapes) - 1 if level == 0 else None,
                 subfiletype=1 if level else 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 import ipaddress
 import re
@@ -94,5 +95,7 @@ class Access:
         return not self.token or hmac.compare_digest(shown.encode(), self.token.encode())
 
 
+@functools.cache
 def _own_names() -> set[str]:
+    """Return the names of this computer; asking for them may take seconds."""
     return {socket.gethostname().lower(), socket.getfqdn().lower()}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sparse_actors.cli.run import survey_progress
 from sparse_actors.config import parse_config
-from sparse_actors.errors import ConfigError, ControlError, JournalError, PluginError, TapError
+from sparse_actors.errors import ConfigError, ControlError, PluginError, TapError
 from sparse_actors.messages import Message, PhaseMapUpdated, RunStarted
 from sparse_actors.network.control import ask
 from sparse_actors.network.listener import listen
@@ -76,16 +76,14 @@ class Follower:
     def _run(self) -> None:
         asked_s = -STATUS_S
         while not self._is_over.wait(POLL_S):
-            if time.monotonic() - asked_s >= STATUS_S:
-                self._ask()
-                asked_s = time.monotonic()
-            folder = self._view.folder
-            if folder is None or self.problem:
-                continue
             try:
-                self._read(folder)
-            except (ConfigError, JournalError, OSError) as error:
-                self.problem = f"the run in {folder} cannot be shown: {error}"
+                if time.monotonic() - asked_s >= STATUS_S:
+                    asked_s = time.monotonic()
+                    self._ask()
+                if self._view.folder is not None and not self.problem:
+                    self._read(self._view.folder)
+            except Exception as error:  # the page stays, and says why it shows nothing
+                self.problem = f"{self._view.folder} cannot be shown: {type(error).__name__}: {error}"
 
     def _ask(self) -> None:
         """Find out which run to show and whether it goes on."""

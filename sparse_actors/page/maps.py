@@ -27,7 +27,7 @@ SHOWN_PX = 256
 """Most points of a map on a side that go to the browser."""
 KEPT = 16
 """So many fields are kept whole, the latest; of the others a thumbnail."""
-THUMBNAIL_PX = 48
+THUMBNAIL_PX = 96
 UNMEASURED = 0
 """In `FieldView.measured`; a label l stands as l + 1, so that 1 is a spectrum that fits no phase."""
 

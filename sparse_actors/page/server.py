@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,10 @@ from sparse_actors.network.control import Done, ask
 from sparse_actors.recording.spectra import SpectraStore
 from sparse_actors.run_requests import TILE, RunOrder, Stop
 
-from .access import HEADERS, Access
+from .access import Access
 from .batches import batch, packed, run_block
 from .follower import Follower
+from .guard import Guarded
 from .pictures import SIDES_PX
 from .tiles import TileView
 from .view import RunView
@@ -43,9 +43,6 @@ MOST_BROWSERS = 32
 MAX_ORDER_BYTES = 65_536
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 REGION = re.compile(r"(r[0-9]{3,6}c[0-9]{3,6})p([0-9]{1,6})r([0-9]{1,9})")
-
-Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Page:
@@ -80,7 +77,7 @@ class Page:
             Route("/order", self._order, methods=["POST"]),
             WebSocketRoute("/changes", self._changes),
         ]
-        self.app = _Guarded(Starlette(routes=routes), access)
+        self.app = Guarded(Starlette(routes=routes), access)
 
     async def _index(self, request: Request) -> Response:
         return self._file("index.html")
@@ -238,34 +235,6 @@ class Page:
         message = packed({"run": block | {"problem": self._follower.problem}}, [])
         self._last_figures = time.monotonic(), block["state"], message
         return message
-
-
-class _Guarded:
-    """Lets in only what is meant for this page, and adds the headers that protect it."""
-
-    def __init__(self, app: Starlette, access: Access) -> None:
-        self._app, self._access = app, access
-
-    async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-        if not self._access.is_host(host):
-            answer = Response("this is not the page of that name", status_code=421)
-            if scope["type"] == "http":
-                await answer(scope, receive, send)
-            else:
-                await send({"type": "websocket.close", "code": 1008})
-            return
-
-        async def with_headers(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                more = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-                message["headers"] = [*message.get("headers", []), *more]
-            await send(message)
-
-        await self._app(scope, receive, with_headers)
 
 
 def _given(folder: Path, order: RunOrder | Stop) -> str:

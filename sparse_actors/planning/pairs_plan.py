@@ -52,7 +52,14 @@ class PairsPlan(SurveyPlan):
         else:
             chosen = drawn(tiles, count or min(DEFAULT_TILES, len(tiles)), survey.seed)
         given = {entry.name: getattr(survey, entry.name) for entry in fields(survey)}
-        given |= {"partitions": 1, "halo_px": 0, "fast": fast[0], "fields": None, "audit": None}
+        given |= {
+            "partitions": 1,
+            "halo_px": 0,
+            "fast": fast[0],
+            "fields": None,
+            "audit": None,
+            "inspects": False,
+        }
         return cls(**given, more_fast=tuple(fast[1:]), chosen=chosen)
 
     @cached_property

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sparse_actors.dose import DoseMap
 from sparse_actors.geometry import TileIndex
-from sparse_actors.imaging import dose_e_per_nm2
+from sparse_actors.imaging import dose_e_per_nm2, spot_s
 from sparse_actors.messages import (
     FieldId,
     MapField,
@@ -37,8 +37,8 @@ class _Exposure:
     points_px: NDArray[np.int64]
     least_s: NDArray[np.float64]
     """(n,): live times and settling."""
-    stretch: float = 1.0
-    """How many times longer the beam was there."""
+    stretch: float
+    """How many times longer the beam was there: with the dead time expected, until it is recorded."""
     is_recorded: bool = False
 
 
@@ -59,6 +59,7 @@ class SpotDoses:
         self._exposures: defaultdict[TileIndex, list[_Exposure]] = defaultdict(list)
         self._last: dict[tuple[FieldId, int], tuple[int, _Exposure]] = {}
         """Attempt at each batch since the microscope was prepared: it does none of them twice."""
+        self._dead_share = 0.0 if plan.fields is None else plan.fields.dead_share
         self._settling_s = 0.0
         self._took_s = self._least_s = 0.0
         self._on_map: tuple[TileIndex, DoseMap] | None = None
@@ -92,10 +93,15 @@ class SpotDoses:
     def _begin(self, message: SpotsStarted | MeasureSpots | SpectraRecorded) -> None:
         key = message.field, message.batch
         if message.attempt > self._last.get(key, (0, None))[0]:
-            exposure = _Exposure(message.points_px, message.live_time_s + self._settling_s)
+            least_s = spot_s(message.live_time_s, settling_s=self._settling_s)
+            stretch = float(self._expected_s(message.live_time_s).sum() / least_s.sum())
+            exposure = _Exposure(message.points_px, least_s, stretch)
             self._exposures[message.field.tile].append(exposure)
             self._last[key] = message.attempt, exposure
             self._on_map = None
+
+    def _expected_s(self, live_time_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        return spot_s(live_time_s, dead_share=self._dead_share, settling_s=self._settling_s)
 
     def allowed(
         self,
@@ -119,8 +125,10 @@ class SpotDoses:
         dose = self.on_map(field.id.tile)[rows, columns].astype(np.float64)
         if scanned is not None:
             dose += scanned[rows - field.box.top, columns - field.box.left]
-        usual_stretch = self._took_s / self._least_s if self._least_s else 1.0
-        dose += self._per_s * (live_time_s + self._settling_s) * usual_stretch
+        usual_s = self._expected_s(live_time_s)
+        if self._least_s:
+            usual_s = spot_s(live_time_s, settling_s=self._settling_s) * (self._took_s / self._least_s)
+        dose += self._per_s * usual_s
         within: NDArray[np.bool_] = dose <= self._limit * ROUNDING
         return within
 

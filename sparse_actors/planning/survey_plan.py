@@ -28,6 +28,8 @@ class FieldsPlan:
     """Only so many regions, the largest of the run; None: all."""
     time_s: float | None = None
     """Beam time for all maps together; each field gets a share by its area."""
+    dead_share: float = 0.0
+    """Of the time at a point, as expected before the first spectra tell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +76,8 @@ class SurveyPlan:
     """Where maps are made; None: nowhere."""
     audit: AuditPlan | None = None
     """How many windows that nobody proposed are scanned as well; None: none."""
-
-    @property
-    def inspects(self) -> bool:
-        """Whether rescanned regions are looked at again at analysis quality."""
-        return self.audit is not None
+    inspects: bool = False
+    """Whether rescanned regions are looked at again at analysis quality; an audit needs it."""
 
     @cached_property
     def scale(self) -> int:

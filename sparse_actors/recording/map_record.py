@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.errors import JournalError
+from sparse_actors.imaging import spot_s
 from sparse_actors.messages import (
     NOT_KNOWN,
     FieldId,
@@ -61,7 +62,7 @@ class MapRecord:
                 self._settling_s = can.limits.spectrum_overhead_s
             case SpotsStarted(live_time_s=live_time_s):
                 self.started.append(message)
-                self.exposed_s.append(float((live_time_s + self._settling_s).sum()))
+                self.exposed_s.append(float(spot_s(live_time_s, settling_s=self._settling_s).sum()))
             case SpotsSpared(field=field_id, points_px=points_px, labels=labels):
                 left_out = points_px[labels == NOT_KNOWN].tolist()
                 self.left_out.setdefault(field_id, set()).update((x, y) for x, y in left_out)

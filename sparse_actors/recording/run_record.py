@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -230,8 +231,8 @@ class RunRecord:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration of the last session, as resolved."""
-        return tomllib.loads(self.sessions[-1].config_toml) if self.sessions else {}
+        """The configuration of the last session, as resolved; not to be changed."""
+        return _parsed(self.sessions[-1].config_toml) if self.sessions else {}
 
     @property
     def panorama(self) -> Panorama:
@@ -269,3 +270,9 @@ class RunRecord:
         """
         recorded = self.recorded[scan_id]
         return self._store.read(recorded.slab, self.scans[scan_id], recorded.crc32)
+
+
+@lru_cache(maxsize=2)
+def _parsed(text: str) -> dict[str, Any]:
+    """Read a configuration once for the many who ask for a value of it."""
+    return tomllib.loads(text)

@@ -68,7 +68,9 @@ def beam_time(record: RunRecord, figures: Figures) -> BeamTime:
     waits = sorted(figures.idle_s.items(), key=lambda wait: -wait[1])
     shares = [
         Share("fast scans", totals.fast_s, "fast"),
-        Share("rescans", totals.analysis_s, "analysis"),
+        Share(
+            "scans for comparison" if record.config.get("pairs") else "rescans", totals.analysis_s, "analysis"
+        ),
         Share("scans whose images were lost", lost_s, "lost"),
         Share("spectra", figures.maps.spectra_s if figures.maps else 0.0, "spectra"),
         Share("moving the stage", figures.stage_s, "stage"),

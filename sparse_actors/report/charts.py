@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 WIDTH, HEIGHT = 440, 240
-LEFT, TOP, RIGHT, BELOW = 54, 12, 12, 40
+LEFT, TOP, RIGHT, BELOW = 54, 12, 24, 40
 SERIES = 10
 """Colours in the style sheet, series-0 and on."""
 Numbers = Sequence[float]

@@ -149,7 +149,8 @@ def _layers(record: RunRecord, mosaic: Mosaic, sites: Sites) -> Iterator[Layer]:
     kinds: dict[str, list[PixelBox]] = {"rescanned": [], "audit": [], "proposed": [], "missing": []}
     for partition, planned in record.regions.items():
         kind = {"": "rescanned", AUDIT: "audit"}.get(planned.source, "proposed")
-        for scan in planned.scans:
+        # Pairs have whole fast scans of several settings among them, on grids of their own.
+        for scan in (scan for scan in planned.scans if scan.imaging.size_px == mosaic.size_px):
             is_done = scan.id in record.recorded
             parts = scan.mask_boxes or (scan.box,)
             kinds[kind if is_done else "missing"] += [mosaic.place(partition.tile, part) for part in parts]

@@ -152,6 +152,11 @@ class PhaseMap:
         return self.field.box
 
     @property
+    def grid_px(self) -> tuple[int, int]:
+        """(width, height): the points of a map that would fill the whole field of view."""
+        return self.field.grid_px
+
+    @property
     def coords(self) -> dict[str, NDArray[np.floating[Any]]]:
         """Middle of each row (y) and of each column (x) from the corner of the tile, um."""
         return {

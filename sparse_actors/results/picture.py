@@ -102,9 +102,14 @@ class Picture:
         return self.shape[0]
 
     @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return self.shape[0] * self.shape[1]
+
+    @property
     def nbytes(self) -> int:
         """Size of the whole picture."""
-        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+        return self.size * self.dtype.itemsize
 
     @property
     def coords(self) -> dict[str, NDArray[np.floating[Any]]]:

@@ -5,7 +5,7 @@ import { Images } from "./images.js";
 import { length, tileIndex } from "./words.js";
 
 const IMAGES_FROM_PX = 64;
-const FRAMES_FROM_PX = 14;
+const FRAMES_FROM_PX = 24;
 const REGIONS_FROM_PX = 50;
 const POIS_FROM_PX = 110;
 const NAMES_FROM_PX = 120;

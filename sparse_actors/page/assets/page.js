@@ -23,7 +23,8 @@ follow((message, drawn) => {
   const changed = model.take(message);
   if (changed.has("layout")) begin();
   if (changed.has("run")) {
-    if (model.run) showPanels(model.run, model.layout);
+    showPanels(model.run, model.layout);
+    if (model.layout.name) showLegend(model);
   }
   if (changed.has("events")) showEvents(model.events);
   if (changed.has("map") && model.map) showMap(model.map, model.arrays);
@@ -45,9 +46,6 @@ function begin() {
   byId("audit").hidden = !layout.hasAudit;
   closeCard();
   if (!layout.name) return;
-  const unused = layout.hasMaps ? [] : ["mapping"];
-  if (!layout.hasSurvey) unused.push("scanning", "detecting", "rescanning");
-  showLegend(layout.states.filter((state) => !unused.includes(state)));
   showLayers();
   map.reset();
 }

@@ -1,7 +1,7 @@
 // The header and the figures beside the map.
 
 import { STATE, STATE_WORDS } from "./colours.js";
-import { clock, duration, element, figure, pairs, percent } from "./words.js";
+import { clock, duration, element, figure, pairs, percent, span } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const CAUSES = {
@@ -30,13 +30,12 @@ export function showHeader(run, layout, hasContact) {
   set("counts", counts(figures));
   set("left", isOver ? "–" : duration(figures?.eta_s));
   const hasRange = !isOver && figures?.eta_low_s !== null && figures?.eta_low_s !== undefined;
-  const range = hasRange ? [duration(figures.eta_low_s), duration(figures.eta_high_s)] : [];
-  set("range", hasRange && range[0] !== range[1] ? range.join(" to ") : "");
+  set("range", hasRange ? span(figures.eta_low_s, figures.eta_high_s) : "");
   set("elapsed", duration(elapsed(figures)));
   set("begun", run?.begun ? `since ${clock(run.begun).slice(0, 5)}` : "");
   const saved = figures?.saved_share ?? figures?.maps?.saved_share;
   set("saved", percent(saved));
-  set("savedOf", saved === null || saved === undefined ? "" : `${duration(figures.saved_share === null ? figures.maps.saved_s : figures.saved_s)} less than a full scan`);
+  set("savedOf", saved === null || saved === undefined ? "" : `${duration(figures.saved_share === null ? figures.maps.saved_s : figures.saved_s)} less`);
   const mayOrder = hasContact && run?.mayOrder && !isOver;
   byId("pause").disabled = !mayOrder || state === "starting" || state === "stopping";
   byId("stop").disabled = !mayOrder;
@@ -98,8 +97,10 @@ export function showPanels(run, layout) {
 
 function showIdle(run) {
   const figures = run.figures;
-  const doing = { running: run.waitsFor ? `waits for ${run.waitsFor}` : "", paused: "paused" }[run.state] ?? "";
-  set("doing", doing);
+  const [, inFlight] = run.waitsFor.match(/^the end of (.*)/) ?? [];
+  const waits = run.waitsFor ? inFlight ?? `waits for ${run.waitsFor}` : "";
+  set("doing", { running: waits, starting: waits, paused: "paused" }[run.state] ?? "");
+  byId("doing").title = waits;
   if (!figures) { byId("causes").replaceChildren(); return; }
   const total = elapsed(figures) || 1;
   const rows = [
@@ -135,10 +136,15 @@ export function showEvents(events) {
   while (list.children.length > 300) list.lastChild.remove();
 }
 
-export function showLegend(states) {
-  byId("legend").replaceChildren(...states.map((state) => {
+// How many tiles are in each state that occurs.
+export function showLegend(model) {
+  const { columns, rows, states } = model.layout;
+  const counts = Object.fromEntries(states.map((state) => [state, 0]));
+  for (const tile of model.tiles.values()) counts[tile.state] += 1;
+  counts.waiting += columns * rows - model.tiles.size;
+  byId("legend").replaceChildren(...states.filter((state) => counts[state]).map((state) => {
     const dot = element("i");
     dot.style.background = STATE[state];
-    return element("li", {}, dot, STATE_WORDS[state]);
+    return element("li", {}, dot, `${STATE_WORDS[state]} ${counts[state]}`);
   }));
 }

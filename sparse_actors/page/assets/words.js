@@ -12,6 +12,17 @@ export function duration(seconds) {
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
 }
 
+// Two durations in the unit of the longer one.
+export function span(low, high) {
+  if (high < 59.5) return `${Math.round(low)} to ${Math.round(high)} s`;
+  const [unit, size] = high < 3570 ? ["min", 1] : ["h", 60];
+  const [from, to] = [low, high].map((seconds) => {
+    const whole = Math.max(0, Math.round(seconds / size));
+    return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+  });
+  return from === to ? "" : `${from} to ${to} ${unit}`;
+}
+
 export function percent(share) {
   if (share === null || share === undefined || !isFinite(share)) return "–";
   return `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)} %`;
