@@ -19,6 +19,7 @@ from sparse_actors.contracts.spectra import EnergyAxis
 from sparse_actors.errors import ConfigError
 from sparse_actors.map_files import changed, option_files
 from sparse_actors.messages import SpectraRecorded
+from sparse_actors.network.pool import WorkerPool
 from sparse_actors.recording.run_record import RunRecord
 
 
@@ -73,13 +74,13 @@ def test_a_run_is_not_resumed_with_another_library(tmp_path: Path, text: str) ->
 def test_a_worker_does_not_load_a_library_that_was_replaced_while_the_run_began(
     tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = app.WorkerPool.start
+    start = WorkerPool.start
 
     def replaced(pool: Any) -> None:
         save_library(tmp_path / "library.npz", 2)
         start(pool)
 
-    monkeypatch.setattr(app.WorkerPool, "start", replaced)
+    monkeypatch.setattr(WorkerPool, "start", replaced)
     result = run(tmp_path, text)
     assert (result.outcome, result.cause) == ("failed", "worker")
     assert "eds.options.library: its content is not what the run was begun with" in result.reason

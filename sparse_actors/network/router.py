@@ -24,6 +24,9 @@ from .keys import Keys
 from .link_rate import LinkRate
 
 MAX_MESSAGES_PER_TURN = 1000
+MAX_EVENTS_PER_TURN = 1000
+"""Connections made and ended. ZeroMQ stands still once some 2000 wait to be read: strangers who knock
+without end would keep it from serving anybody."""
 MAX_INCOMING_BYTES = 1_000_000 + MAX_POIS * 8 * (2 + 1 + 4)
 """Largest frame a worker has reason to send."""
 HIGH_WATER_MARK = 16
@@ -131,9 +134,12 @@ class Router:
 
         A peer, its message or what is wrong with it, and the name of the key that it showed.
         """
-        for _ in range(MAX_MESSAGES_PER_TURN):
-            if self._monitor.poll(0) and self._is_stranger_gone():
+        for _ in range(MAX_EVENTS_PER_TURN):
+            if not self._monitor.poll(0):
+                break
+            if self._is_stranger_gone():
                 yield b"", WireError("a peer that does not speak ZMTP 3 or may not connect"), ""
+        for _ in range(MAX_MESSAGES_PER_TURN):
             try:
                 peer, key, frames = self._receive_frames()
             except zmq.Again:
